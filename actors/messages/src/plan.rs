@@ -1,0 +1,155 @@
+//! What the coordinator decides: plans for shared remedies, permits for node repairs, incidents.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{NodeName, ObjectKey, PodUid};
+use crate::remedy::RemedyRecord;
+use crate::time::Mono;
+use crate::verdict::{Cause, Evidence, RuledOut, Scope, Subject};
+
+/// A standing permit for node repairs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Permit {
+    /// Grows with every grant; the agent measures `valid_s` from when it first saw this number.
+    pub serial: u64,
+    /// Valid for this many seconds (600).
+    pub valid_s: u32,
+}
+
+/// An act of the coordinator on a shared object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "act")]
+pub enum SharedAct {
+    /// Evict one CoreDNS pod.
+    EvictPod {
+        /// Namespace and name.
+        pod: ObjectKey,
+        /// Precondition.
+        uid: PodUid,
+        /// Precondition, as last re-read.
+        resource_version: String,
+    },
+    /// Raise the memory limit of the workload's container.
+    RaiseMemory {
+        /// The Deployment.
+        workload: ObjectKey,
+        /// Precondition.
+        resource_version: String,
+        /// The container.
+        container: String,
+        /// The limit in force, bytes.
+        from: u64,
+        /// The limit to set, bytes.
+        to: u64,
+        /// Running pods to resize as well, where the cluster can.
+        resize: Vec<(ObjectKey, PodUid)>,
+    },
+    /// Add one replica.
+    AddReplica {
+        /// The Deployment.
+        workload: ObjectKey,
+        /// Precondition.
+        resource_version: String,
+        /// Replicas now.
+        from: u32,
+    },
+}
+
+/// What the coordinator asks the shared executor to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The incident it belongs to (its object name).
+    pub incident: String,
+    /// Why.
+    pub cause: Cause,
+    /// What it is about.
+    pub subject: Subject,
+    /// What to do.
+    pub act: SharedAct,
+    /// Must be started before this moment, or dropped.
+    pub deadline: Mono,
+}
+
+/// Phases of an incident.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum IncidentPhase {
+    /// Named; no act yet.
+    #[default]
+    Open,
+    /// An act is under way.
+    Remediating,
+    /// The act is done; probing says whether it helped.
+    Verifying,
+    /// DNS answers again.
+    Resolved,
+    /// A person is needed.
+    Escalated,
+}
+
+/// `DnsIncident.spec`: what it is about. Written once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct IncidentSpec {
+    /// What is wrong.
+    pub cause: Cause,
+    /// How far it reaches.
+    pub scope: Scope,
+    /// What it is about.
+    pub subject: Subject,
+}
+
+/// `DnsIncident.status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct IncidentStatus {
+    /// Where it stands.
+    #[serde(default)]
+    pub phase: IncidentPhase,
+    /// One line for `kubectl get`.
+    #[serde(default)]
+    pub summary: String,
+    /// What was read, by the node that read it (at most 16).
+    #[serde(default)]
+    pub evidence: Vec<Evidence>,
+    /// What it is not (at most 8).
+    #[serde(default)]
+    pub ruled_out: Vec<RuledOut>,
+    /// Nodes that say so.
+    #[serde(default)]
+    pub nodes: Vec<NodeName>,
+    /// What was done, refused or would have been done, in order (at most 32).
+    #[serde(default)]
+    pub ladder: Vec<RemedyRecord>,
+    /// Written before an act and cleared after its outcome is known. After a restart: verify, never repeat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// When it was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened_at: Option<Timestamp>,
+    /// When it was resolved or escalated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_at: Option<Timestamp>,
+}
+
+/// A write-ahead record of an act.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// Which remedy.
+    pub kind: crate::remedy::RemedyKind,
+    /// On what.
+    pub subject: Subject,
+    /// Who means to do it (the Lease holder's identity).
+    pub by: String,
+    /// `resourceVersion` of the target that the act will be conditional on.
+    pub resource_version: String,
+    /// When it was written.
+    pub at: Timestamp,
+}

@@ -1,0 +1,483 @@
+//! One probe: what was asked, from where, and what came of it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::RequestId;
+use crate::namespaces::Vantage;
+use crate::targets::{Target, Transport};
+use crate::time::{Mono, Now};
+
+/// A question with the answer that counts as right.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Question {
+    /// Which of the kinds of names it is.
+    pub kind: QuestionKind,
+    /// Absolute name, with its final dot.
+    pub name: String,
+    /// A or AAAA.
+    pub qtype: QueryType,
+    /// What counts as right.
+    pub expect: Expect,
+}
+
+/// Kinds of names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum QuestionKind {
+    /// `kubernetes.default.svc.<domain>.`: answered by CoreDNS itself.
+    Internal,
+    /// A name outside the cluster: answered by way of the upstream.
+    External,
+    /// A name from the configuration.
+    Extra,
+}
+
+/// Query types that we ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum QueryType {
+    /// IPv4 address.
+    A,
+    /// IPv6 address.
+    Aaaa,
+}
+
+/// What counts as a right answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "expect", content = "addresses")]
+pub enum Expect {
+    /// NOERROR with exactly these addresses, in any order.
+    Addresses(Vec<IpAddr>),
+    /// NOERROR with at least one record of the type.
+    SomeAddress,
+    /// NOERROR; the answer may be empty.
+    NoError,
+    /// Any well-formed reply with a matching id and question.
+    AnyReply,
+}
+
+/// What came of one probe (`reference/faults.md` section 0 gives the field's short forms, named beside each).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome")]
+pub enum Outcome {
+    /// `ok`: the expected answer.
+    Answered,
+    /// `TO`: nothing came in time. For TCP: no connection.
+    Timeout,
+    /// `REF@x`: ECONNREFUSED.
+    Refused {
+        /// Who sent the ICMP error (`SO_EE_OFFENDER`); for TCP, the address that was asked.
+        by: Option<IpAddr>,
+    },
+    /// `EPERM`: a hook of the namespace's own OUTPUT refused, or its conntrack table is full.
+    NotPermitted,
+    /// `ENETU`: no route.
+    NetworkUnreachable,
+    /// `EHOST`: ICMP destination unreachable other than port, or no neighbour.
+    HostUnreachable {
+        /// Who sent the ICMP error, if one came.
+        by: Option<IpAddr>,
+        /// ICMP type.
+        icmp_type: Option<u8>,
+        /// ICMP code.
+        icmp_code: Option<u8>,
+    },
+    /// `ENOBUFS`.
+    NoBuffers,
+    /// `WS`: only replies from somebody else came.
+    WrongSource {
+        /// Who replied.
+        from: SocketAddr,
+    },
+    /// `SF`, `NX`, `RFD`, …: a reply with another response code than the expected one.
+    Rcode {
+        /// The response code's number (RFC 1035 section 4.1.1): 2 SERVFAIL, 3 NXDOMAIN, 5 REFUSED.
+        rcode: u16,
+    },
+    /// `TC`: truncated, over UDP.
+    Truncated,
+    /// The right code, but other addresses than the API says.
+    WrongAnswer {
+        /// What was answered (at most 8).
+        got: Vec<IpAddr>,
+    },
+    /// TCP connected, but no answer came in time: a hung process still completes the handshake.
+    ConnectedOnly,
+    /// TCP connected and was closed or reset without an answer.
+    Closed,
+    /// The question was not asked: our own trouble, never a failure of DNS.
+    NotAsked {
+        /// Why.
+        why: NotAsked,
+    },
+}
+
+/// Why a question was not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotAsked {
+    /// The namespace vanished: its pod ended.
+    NamespaceGone,
+    /// We may not enter the namespace or open the socket.
+    NoPermission,
+    /// Descriptors, threads or memory ran out.
+    NoResources,
+    /// The local side failed in another way.
+    LocalError,
+}
+
+/// [`Outcome`] without its details: the label of metrics and of digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)] // One for one the variants of `Outcome`.
+pub enum OutcomeKind {
+    Answered,
+    Timeout,
+    Refused,
+    NotPermitted,
+    NetworkUnreachable,
+    HostUnreachable,
+    NoBuffers,
+    WrongSource,
+    ServFail,
+    NxDomain,
+    RcodeRefused,
+    RcodeOther,
+    Truncated,
+    WrongAnswer,
+    ConnectedOnly,
+    Closed,
+    NotAsked,
+}
+
+impl OutcomeKind {
+    /// Every kind, for tables and tests.
+    pub const ALL: [Self; 17] = [
+        Self::Answered,
+        Self::Timeout,
+        Self::Refused,
+        Self::NotPermitted,
+        Self::NetworkUnreachable,
+        Self::HostUnreachable,
+        Self::NoBuffers,
+        Self::WrongSource,
+        Self::ServFail,
+        Self::NxDomain,
+        Self::RcodeRefused,
+        Self::RcodeOther,
+        Self::Truncated,
+        Self::WrongAnswer,
+        Self::ConnectedOnly,
+        Self::Closed,
+        Self::NotAsked,
+    ];
+
+    /// The metric label, the same text as in JSON.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Timeout => "timeout",
+            Self::Refused => "refused",
+            Self::NotPermitted => "not-permitted",
+            Self::NetworkUnreachable => "network-unreachable",
+            Self::HostUnreachable => "host-unreachable",
+            Self::NoBuffers => "no-buffers",
+            Self::WrongSource => "wrong-source",
+            Self::ServFail => "serv-fail",
+            Self::NxDomain => "nx-domain",
+            Self::RcodeRefused => "rcode-refused",
+            Self::RcodeOther => "rcode-other",
+            Self::Truncated => "truncated",
+            Self::WrongAnswer => "wrong-answer",
+            Self::ConnectedOnly => "connected-only",
+            Self::Closed => "closed",
+            Self::NotAsked => "not-asked",
+        }
+    }
+
+    /// The short form of the fault catalogue, for matrices.
+    #[must_use]
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Answered => "ok",
+            Self::Timeout => "TO",
+            Self::Refused => "REF",
+            Self::NotPermitted => "EPERM",
+            Self::NetworkUnreachable => "ENETU",
+            Self::HostUnreachable => "EHOST",
+            Self::NoBuffers => "ENOBUFS",
+            Self::WrongSource => "WS",
+            Self::ServFail => "SF",
+            Self::NxDomain => "NX",
+            Self::RcodeRefused => "RFD",
+            Self::RcodeOther => "RC",
+            Self::Truncated => "TC",
+            Self::WrongAnswer => "WRONG",
+            Self::ConnectedOnly => "CONN",
+            Self::Closed => "CLOSED",
+            Self::NotAsked => "-",
+        }
+    }
+}
+
+impl Outcome {
+    /// Without details.
+    #[must_use]
+    pub fn kind(&self) -> OutcomeKind {
+        match self {
+            Self::Answered => OutcomeKind::Answered,
+            Self::Timeout => OutcomeKind::Timeout,
+            Self::Refused { .. } => OutcomeKind::Refused,
+            Self::NotPermitted => OutcomeKind::NotPermitted,
+            Self::NetworkUnreachable => OutcomeKind::NetworkUnreachable,
+            Self::HostUnreachable { .. } => OutcomeKind::HostUnreachable,
+            Self::NoBuffers => OutcomeKind::NoBuffers,
+            Self::WrongSource { .. } => OutcomeKind::WrongSource,
+            Self::Rcode { rcode: 2 } => OutcomeKind::ServFail,
+            Self::Rcode { rcode: 3 } => OutcomeKind::NxDomain,
+            Self::Rcode { rcode: 5 } => OutcomeKind::RcodeRefused,
+            Self::Rcode { .. } => OutcomeKind::RcodeOther,
+            Self::Truncated => OutcomeKind::Truncated,
+            Self::WrongAnswer { .. } => OutcomeKind::WrongAnswer,
+            Self::ConnectedOnly => OutcomeKind::ConnectedOnly,
+            Self::Closed => OutcomeKind::Closed,
+            Self::NotAsked { .. } => OutcomeKind::NotAsked,
+        }
+    }
+
+    /// `Some(true)` for a success, `Some(false)` for a failure of DNS, `None` when nothing was learned.
+    #[must_use]
+    pub fn good(&self) -> Option<bool> {
+        match self {
+            Self::Answered => Some(true),
+            Self::NotAsked { .. } => None,
+            Self::Timeout
+            | Self::Refused { .. }
+            | Self::NotPermitted
+            | Self::NetworkUnreachable
+            | Self::HostUnreachable { .. }
+            | Self::NoBuffers
+            | Self::WrongSource { .. }
+            | Self::Rcode { .. }
+            | Self::Truncated
+            | Self::WrongAnswer { .. }
+            | Self::ConnectedOnly
+            | Self::Closed => Some(false),
+        }
+    }
+
+    /// Whether the server's process was reached and replied, be it wrongly.
+    #[must_use]
+    pub fn replied(&self) -> bool {
+        matches!(self, Self::Answered | Self::Rcode { .. } | Self::Truncated | Self::WrongAnswer { .. })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { by: Some(ip) } => write!(f, "refused by {ip}"),
+            Self::HostUnreachable { by: Some(ip), icmp_code: Some(code), .. } => {
+                write!(f, "unreachable (ICMP code {code}) by {ip}")
+            }
+            Self::WrongSource { from } => write!(f, "reply from wrong source {from}"),
+            Self::Rcode { rcode } => write!(f, "rcode {rcode}"),
+            Self::WrongAnswer { got } => write!(f, "wrong answer {got:?}"),
+            Self::Answered
+            | Self::Timeout
+            | Self::Refused { .. }
+            | Self::NotPermitted
+            | Self::NetworkUnreachable
+            | Self::HostUnreachable { .. }
+            | Self::NoBuffers
+            | Self::Truncated
+            | Self::ConnectedOnly
+            | Self::Closed
+            | Self::NotAsked { .. } => f.write_str(self.kind().label()),
+        }
+    }
+}
+
+/// Why a probe was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "purpose")]
+pub enum Purpose {
+    /// Part of the periodic round.
+    Round,
+    /// One of the three fresh-port probes after a failure.
+    Confirm,
+    /// Asked by diagnosis: a held source port.
+    HeldPort,
+    /// Asked by diagnosis: 4 s of patience.
+    Patience,
+    /// Asked by diagnosis: EDNS with a large buffer.
+    Edns,
+    /// Asked by diagnosis: A and AAAA on one socket.
+    Both,
+    /// Asked by diagnosis: a target outside the rounds (an upstream).
+    Diagnosis,
+    /// Asked by the coordinator or by a remedy that verifies.
+    Verify {
+        /// Which request.
+        request: RequestId,
+    },
+}
+
+/// The path of a probe: what it says is about this path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PathKey {
+    /// From where.
+    pub vantage: Vantage,
+    /// To what.
+    pub target: Target,
+    /// How.
+    pub transport: Transport,
+    /// Which kind of name.
+    pub question: QuestionKind,
+}
+
+impl fmt::Display for PathKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {} over {}", self.vantage, self.target, self.transport)
+    }
+}
+
+/// One probe's result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// When it ended.
+    pub at: Mono,
+    /// Its path.
+    pub path: PathKey,
+    /// Port that was asked.
+    pub port: u16,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// From sending to the outcome.
+    #[serde(rename = "latency_us", with = "micros")]
+    pub latency: Duration,
+    /// For TCP: time to connect, if it connected.
+    #[serde(rename = "connect_us", with = "opt_micros", default)]
+    pub connect: Option<Duration>,
+    /// Why it was sent.
+    pub purpose: Purpose,
+}
+
+/// One sweep: all that is asked at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Round {
+    /// Counts up from 1 in a process.
+    pub number: u64,
+    /// When it began.
+    pub began: Now,
+    /// When the last answer or time-out was in.
+    pub ended: Now,
+    /// The period in force: how often a path of this round is asked, all shares considered.
+    pub period: Duration,
+    /// Its results.
+    pub observations: Vec<Observation>,
+}
+
+/// A path that failed its confirmation: at least two of three fresh-port probes failed after a failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspicion {
+    /// When it became suspected.
+    pub at: Now,
+    /// Which path.
+    pub path: PathKey,
+    /// The first failure and the confirmations.
+    pub observations: Vec<Observation>,
+}
+
+/// What the prober tells.
+#[derive(Clone, Debug)]
+pub enum ProberTells {
+    /// A sweep ended.
+    Round(Arc<Round>),
+    /// A path is suspected. Told once until it clears.
+    Suspected(Arc<Suspicion>),
+    /// A suspected path answered again (two successes in a row), or left the set of paths.
+    Cleared {
+        /// When.
+        at: Now,
+        /// Which path.
+        path: PathKey,
+        /// `true`: it answers again. `false`: vantage or target are gone.
+        recovered: bool,
+    },
+    /// A request is done.
+    Answer(Arc<ProbeAnswer>),
+}
+
+/// A request for probes outside the rounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeRequest {
+    /// Comes back in the answer.
+    pub id: RequestId,
+    /// What to ask and how.
+    pub items: Vec<ProbeItem>,
+    /// Ask no later than this.
+    pub deadline: Mono,
+}
+
+/// One path to ask, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeItem {
+    /// The path.
+    pub path: PathKey,
+    /// Port to ask.
+    pub port: u16,
+    /// Shape of the probe.
+    pub purpose: Purpose,
+}
+
+/// What came of a [`ProbeRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeAnswer {
+    /// Of which request.
+    pub id: RequestId,
+    /// When it was done.
+    pub at: Now,
+    /// One per item that was asked; items whose vantage or target is gone are missing.
+    pub observations: Vec<Observation>,
+}
+
+mod micros {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_u64(u64::try_from(value.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        u64::deserialize(d).map(Duration::from_micros)
+    }
+}
+
+mod opt_micros {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[allow(clippy::ref_option)] // serde's `with` gives this shape.
+    pub(super) fn serialize<S: Serializer>(value: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(v) => s.serialize_some(&u64::try_from(v.as_micros()).unwrap_or(u64::MAX)),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(d)?.map(Duration::from_micros))
+    }
+}

@@ -1,0 +1,310 @@
+//! What diagnosis concludes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{NodeName, ObjectKey, PodUid};
+use crate::time::Now;
+
+/// A cause: stable, kebab-case in every output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The UDP listener of a CoreDNS pod is gone while TCP answers (F01a).
+    CorednsUdpDead,
+    /// The UDP socket of a CoreDNS pod is there but nobody reads it, while TCP answers (F01b).
+    CorednsUdpStuck,
+    /// The whole process hangs: TCP connects, nothing answers (F01c).
+    CorednsHung,
+    /// CoreDNS is killed for want of memory (F05).
+    CorednsOomKilled,
+    /// kube-proxy's rules for the DNS Service are missing on a node (F09, F10).
+    ServiceRulesMissing,
+    /// They send to endpoints that are not there any more, or leave some out (F10).
+    ServiceRulesStale,
+    /// The Service has no endpoints (F11).
+    ServiceWithoutEndpoints,
+    /// A pod has no default route (F31).
+    PodRouteMissing,
+    /// The host end of a pod's veth pair is not attached to its bridge (F35).
+    VethOffBridge,
+    /// The node's FORWARD policy drops the pods' traffic (F08).
+    ForwardPolicyDrop,
+    /// A pod's resolv.conf names a server that does not answer while the DNS Service does (F24).
+    WrongNameserver,
+    /// The upstream that CoreDNS forwards to does not answer (F06). Never a reason to restart CoreDNS.
+    UpstreamDead,
+    /// Something fails and no rule explains it; the verdict says what was read.
+    Unexplained,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 13] = [
+        Self::CorednsUdpDead,
+        Self::CorednsUdpStuck,
+        Self::CorednsHung,
+        Self::CorednsOomKilled,
+        Self::ServiceRulesMissing,
+        Self::ServiceRulesStale,
+        Self::ServiceWithoutEndpoints,
+        Self::PodRouteMissing,
+        Self::VethOffBridge,
+        Self::ForwardPolicyDrop,
+        Self::WrongNameserver,
+        Self::UpstreamDead,
+        Self::Unexplained,
+    ];
+
+    /// The stable id.
+    #[must_use]
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::CorednsUdpDead => "coredns-udp-dead",
+            Self::CorednsUdpStuck => "coredns-udp-stuck",
+            Self::CorednsHung => "coredns-hung",
+            Self::CorednsOomKilled => "coredns-oom-killed",
+            Self::ServiceRulesMissing => "service-rules-missing",
+            Self::ServiceRulesStale => "service-rules-stale",
+            Self::ServiceWithoutEndpoints => "service-without-endpoints",
+            Self::PodRouteMissing => "pod-route-missing",
+            Self::VethOffBridge => "veth-off-bridge",
+            Self::ForwardPolicyDrop => "forward-policy-drop",
+            Self::WrongNameserver => "wrong-nameserver",
+            Self::UpstreamDead => "upstream-dead",
+            Self::Unexplained => "unexplained",
+        }
+    }
+
+    /// The fault of the catalogue it stands for, for `diagnose --list-causes` and runbooks.
+    #[must_use]
+    pub fn fault(self) -> &'static str {
+        match self {
+            Self::CorednsUdpDead => "F01a",
+            Self::CorednsUdpStuck => "F01b",
+            Self::CorednsHung => "F01c",
+            Self::CorednsOomKilled => "F05",
+            Self::ServiceRulesMissing => "F09, F10",
+            Self::ServiceRulesStale => "F10",
+            Self::ServiceWithoutEndpoints => "F11",
+            Self::PodRouteMissing => "F31",
+            Self::VethOffBridge => "F35",
+            Self::ForwardPolicyDrop => "F08",
+            Self::WrongNameserver => "F24",
+            Self::UpstreamDead => "F06",
+            Self::Unexplained => "-",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+/// How far a cause reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// One workload pod.
+    Pod,
+    /// One CoreDNS pod, whoever asks it.
+    CorednsPod,
+    /// One node.
+    Node,
+    /// Everything.
+    Cluster,
+}
+
+/// What a verdict, a plan or an incident is about. Flat, since it is part of custom resources.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Subject {
+    /// Which kind of object.
+    pub kind: SubjectKind,
+    /// Its namespace, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Its uid, for a pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<PodUid>,
+}
+
+impl Subject {
+    /// A pod.
+    #[must_use]
+    pub fn pod(key: &ObjectKey, uid: &PodUid) -> Self {
+        Self {
+            kind: SubjectKind::Pod,
+            namespace: Some(key.namespace.clone()),
+            name: key.name.clone(),
+            uid: Some(uid.clone()),
+        }
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(name: &NodeName) -> Self {
+        Self { kind: SubjectKind::Node, namespace: None, name: name.0.clone(), uid: None }
+    }
+
+    /// The DNS workload or Service.
+    #[must_use]
+    pub fn object(kind: SubjectKind, key: &ObjectKey) -> Self {
+        Self { kind, namespace: Some(key.namespace.clone()), name: key.name.clone(), uid: None }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind.label(), self.name),
+            None => write!(f, "{} {}", self.kind.label(), self.name),
+        }
+    }
+}
+
+/// Kinds of subjects, spelled as Kubernetes spells them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum SubjectKind {
+    /// A pod.
+    Pod,
+    /// A node.
+    Node,
+    /// The DNS Service.
+    Service,
+    /// The DNS workload.
+    Deployment,
+    /// The upstream resolver; its name is its address.
+    Upstream,
+}
+
+impl SubjectKind {
+    /// For people.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Node => "node",
+            Self::Service => "service",
+            Self::Deployment => "deployment",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// How sure a verdict is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Confidence {
+    /// The symptoms match and nothing contradicts, but the deciding evidence could not be read.
+    Probable,
+    /// The deciding evidence was read where it lies, at least twice.
+    Certain,
+}
+
+/// One thing that was read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Evidence {
+    /// Where: `node1 iptables-save -t nat`, `kube-system/coredns-x /proc/net/udp`, `probe`.
+    pub read: String,
+    /// What it says, in one line.
+    pub says: String,
+}
+
+impl Evidence {
+    /// From its two lines.
+    #[must_use]
+    pub fn new(read: impl Into<String>, says: impl Into<String>) -> Self {
+        Self { read: read.into(), says: says.into() }
+    }
+}
+
+/// A cause that was considered and dismissed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RuledOut {
+    /// Which, by its id or in plain words when it has none.
+    pub what: String,
+    /// Why it is not that.
+    pub because: String,
+}
+
+/// A conclusion of one node's diagnosis.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// What is wrong.
+    pub cause: Cause,
+    /// How far it reaches.
+    pub scope: Scope,
+    /// What it is about.
+    pub subject: Subject,
+    /// How sure.
+    pub confidence: Confidence,
+    /// What was read.
+    pub evidence: Vec<Evidence>,
+    /// What it is not.
+    pub ruled_out: Vec<RuledOut>,
+    /// Since when the same cause and subject have stood without interruption.
+    pub since: Now,
+    /// When it was last confirmed.
+    pub at: Now,
+}
+
+/// A verdict without its text: two verdicts with the same key are one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VerdictKey {
+    /// What is wrong.
+    pub cause: Cause,
+    /// What it is about.
+    pub subject: Subject,
+}
+
+impl Verdict {
+    /// Its identity.
+    #[must_use]
+    pub fn key(&self) -> VerdictKey {
+        VerdictKey { cause: self.cause, subject: self.subject.clone() }
+    }
+}
+
+/// What diagnosis tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiagnosisTells {
+    /// A verdict stands: new, or confirmed with newer evidence.
+    Stands(Verdict),
+    /// A verdict no longer stands.
+    Ended {
+        /// Which.
+        key: VerdictKey,
+        /// When.
+        at: Now,
+        /// `true`: the paths that failed answer again. `false`: replaced by another verdict or its subject is gone.
+        recovered: bool,
+    },
+    /// Failing paths whose cause lies on another node: that node's agent is the one to judge. Replaces the last list.
+    Deferred(Vec<Deferral>),
+    /// The matrix, once per round.
+    Matrix(crate::report::MatrixDigest),
+}
+
+/// A failing target that another node's agent must judge.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Deferral {
+    /// The CoreDNS pod that fails from here.
+    pub subject: Subject,
+    /// The node that it runs on.
+    pub to_node: NodeName,
+    /// What fails, in one line.
+    pub because: String,
+}
