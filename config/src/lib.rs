@@ -2,8 +2,22 @@
 //!
 //! [`Config::default`] is what runs without a file; `config/nameward.toml` spells the same values with notes.
 
+mod env;
+pub mod load;
+mod rules;
+mod schema;
 pub mod settings;
+pub mod source;
 pub mod text;
 
+#[cfg(test)]
+mod tests;
+
+pub use load::{Loaded, Problem, Problems, load, load_text};
+pub use schema::json_schema;
 pub use settings::Config;
+pub use source::{Reload, Source};
 pub use text::{Bytes, Period};
+
+/// The annotated configuration file that equals [`Config::default`].
+pub const ANNOTATED: &str = include_str!("../nameward.toml");

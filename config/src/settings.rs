@@ -123,6 +123,7 @@ pub struct Remedy {
     /// `off`, `observe` or `act`, for every remedy that `modes` does not name.
     pub mode: Mode,
     /// By remedy.
+    #[schemars(extend("propertyNames" = {"enum": RemedyKind::ALL.map(RemedyKind::id)}))]
     pub modes: BTreeMap<RemedyKind, Mode>,
     /// How long a verdict must have stood before a remedy.
     pub wait: Period,
@@ -169,6 +170,7 @@ pub struct Coordinator {
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     /// Address of `/metrics`, `/healthz`, `/readyz` and `/state`.
+    #[schemars(extend("format" = "ip-port"))]
     pub listen: SocketAddr,
     /// `false`: `/state` answers to loopback alone.
     pub open_state: bool,

@@ -1,1 +1,30 @@
-//! stub
+//! What one node says to the others, and what is concluded from all of them.
+//!
+//! **Reporter** ([`reporter`], on every agent). It is told verdicts, the matrix, deferred failures, node remedies, this
+//! node's orders, answers of the prober and the troubles of its fellow actors. It tells the prober what the coordinator
+//! asks, and writes `NodeAgent.status`: on a meaningful change (a latency or a time is none), at once with an answer, and
+//! otherwise once per `coordinator.report_every`.
+//!
+//! **Coordinator** ([`mind`], one leading by a Lease). It is told the cluster's view, the Lease, the kill switch, kills for
+//! want of memory and what the shared executor did. It keeps one incident per cause and subject, gives every agent its
+//! share, permit and questions, and tells the shared executor a plan when the nodes' answers corroborate a verdict.
+//!
+//! Invariants, each with a checker in the tests:
+//! - Nothing is decided from a view that is incomplete or older than a minute, nor without the Lease.
+//! - An eviction is planned only on a certain verdict of the pod's own node that has stood for `remedy.wait`, on answers not
+//!   older than 30 s from at least `min(nodes, clamp(5 %, 3, 16))` nodes, the pod's own among them, from at least two pod
+//!   namespaces, and while another ready CoreDNS pod is good for the majority of the nodes that were asked.
+//! - A report counts as fresh by the time at which its sequence number was seen to change, on the reader's clock, and only
+//!   while the agent vouches for itself. Fewer than `coordinator.quorum_percent` fresh nodes: no shared remedy.
+//! - At most one incident is being corroborated, carried out or verified at a time.
+//! - A dead upstream never leads to a shared remedy.
+//! - What is not known (a missing report, an empty list, a stale view) is never a permission.
+//!
+//! The crate compiles without its feature `actor`, and then does no I/O.
+
+pub mod judge;
+pub mod mind;
+pub mod reporter;
+
+#[cfg(feature = "actor")]
+pub mod actor;

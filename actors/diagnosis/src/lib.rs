@@ -1,1 +1,62 @@
-//! stub
+//! Diagnosis: from failing paths to a cause, or an honest "unexplained".
+//!
+//! Told: what the prober sees (rounds, suspicions, answers), targets, namespaces, OOM kills, rollouts.
+//! Tells: verdicts that stand or end, what other nodes must judge, the matrix once per round; asks the prober for
+//! differential probes.
+//!
+//! Invariants:
+//! - Rules are pure functions over one immutable [`record::EvidenceRecord`], asked in a fixed order.
+//! - Nothing is a verdict after a single sample: deciding evidence holds in two samples at least a second apart.
+//! - A failing path is explained once: what a rule explains is not shown to the next one.
+//! - A CoreDNS pod is blamed only by the agent of its own node, and never during a rollout, while it starts or ends.
+//! - The matrix follows the rounds: a lost `Suspected` or `Cleared` is made good within a few rounds.
+
+pub mod advice;
+pub mod finding;
+pub mod judge;
+pub mod matrix;
+pub mod mind;
+pub mod record;
+pub mod rules;
+
+#[cfg(feature = "actor")]
+pub mod actor;
+#[cfg(feature = "actor")]
+pub mod collect;
+
+#[cfg(test)]
+mod testing;
+
+pub use advice::{Advice, advice};
+pub use finding::Finding;
+pub use judge::{Judgement, judge};
+pub use mind::{DiagnosisMind, Input, Output, Want};
+pub use record::{EvidenceRecord, Sample};
+
+use nameward_messages::verdict::Cause;
+
+/// A cause with what a list of causes shows.
+#[derive(Clone, Debug)]
+pub struct CauseInfo {
+    /// The cause.
+    pub cause: Cause,
+    /// The fault of the catalogue.
+    pub fault: &'static str,
+    /// When it is named, in one line.
+    pub when: &'static str,
+    /// What to do about it.
+    pub advice: Advice,
+}
+
+/// Every cause in the order in which the rules are asked, for `diagnose --list-causes` and documents.
+#[must_use]
+pub fn causes() -> Vec<CauseInfo> {
+    let last =
+        "something has failed for 20 seconds and no rule explains it; lists what was read and what is not modelled";
+    rules::RULES
+        .iter()
+        .map(|rule| (rule.cause, rule.when))
+        .chain([(Cause::Unexplained, last)])
+        .map(|(cause, when)| CauseInfo { cause, fault: cause.fault(), when, advice: advice(cause) })
+        .collect()
+}

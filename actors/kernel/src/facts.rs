@@ -181,7 +181,7 @@ pub struct Netfilter {
     /// `table ip kube-proxy`, by `nft -j`.
     pub kube_proxy_nft: Reading<KubeProxyTable>,
     /// Base chains outside iptables and kube-proxy that hook the forward, input, output or prerouting path:
-    /// `family table chain`, for honesty about what is not modelled.
+    /// `family table chain hook`, for honesty about what is not modelled.
     pub other_base_chains: Reading<Vec<String>>,
 }
 

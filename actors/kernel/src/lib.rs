@@ -9,6 +9,7 @@
 //! - Every reader is bounded in time and bytes and says [`facts::Reading`] instead of failing silently.
 //! - Reading leaves no trace: a legacy table is read only if `ip_tables_names` lists it.
 
+pub mod cgroup;
 pub mod cni;
 pub mod exchange;
 pub mod facts;
@@ -30,3 +31,9 @@ pub mod podfile;
 pub mod rtnl;
 #[cfg(feature = "io")]
 pub mod sockets;
+
+/// Where the recordings from a real cluster stand: beside the workspace.
+#[cfg(test)]
+pub(crate) fn recordings() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures")
+}

@@ -1,5 +1,7 @@
 //! What the coordinator decides: plans for shared remedies, permits for node repairs, incidents.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -150,6 +152,68 @@ pub struct Intent {
     pub by: String,
     /// `resourceVersion` of the target that the act will be conditional on.
     pub resource_version: String,
+    /// The value in force before the act, for acts that set one (memory limit, bytes): what an undo would restore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// The value that the act sets (memory limit, bytes): whether it was carried out is judged by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
     /// When it was written.
     pub at: Timestamp,
+}
+
+/// What this process knows of the Lease, told after every try to take or renew it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaseState {
+    /// What this process writes as `holderIdentity`; unique per process.
+    pub identity: String,
+    /// The Lease names this process.
+    pub leading: bool,
+    /// No call may be started at or after this moment: the start of the last successful renewal, plus the renew deadline,
+    /// less the longest time of a call.
+    pub act_until: Option<Mono>,
+}
+
+impl LeaseState {
+    /// Whether a call on a shared object may be started at `now`.
+    #[must_use]
+    pub fn may_act(&self, now: Mono) -> bool {
+        self.leading && self.act_until.is_some_and(|until| now < until)
+    }
+}
+
+/// What the shared executor tells the coordinator, metrics and people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SharedRemedyTells {
+    /// One more line of an incident's ladder.
+    Record {
+        /// The incident's object name.
+        incident: String,
+        /// The line.
+        record: RemedyRecord,
+    },
+    /// A plan is out of the executor's hands; another may be told.
+    Ended {
+        /// The incident's object name.
+        incident: String,
+        /// How.
+        end: PlanEnd,
+        /// Do not tell a plan for this incident again before this much time has passed.
+        retry_after: Duration,
+    },
+}
+
+/// How a plan ended in the executor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PlanEnd {
+    /// The act was carried out: verify.
+    Done,
+    /// Mode `observe`: it would have been carried out now. Told once per incident.
+    WouldAct,
+    /// Mode `off`: not considered.
+    Off,
+    /// A guard rail or a precondition refused it; nothing was changed.
+    Refused,
+    /// It was tried and certainly not carried out.
+    Failed,
 }

@@ -34,11 +34,14 @@ pub enum RemedyKind {
     WriteSysctl,
     /// Node: restart this node's kube-proxy pod.
     RestartKubeProxy,
+    /// No act at all: a person is told what to do. The last rung of every ladder, and the only one of causes that
+    /// Nameward never touches.
+    CallPerson,
 }
 
 impl RemedyKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::EvictPod,
         Self::RaiseMemory,
         Self::AddReplica,
@@ -50,6 +53,7 @@ impl RemedyKind {
         Self::RestoreBridgeAddress,
         Self::WriteSysctl,
         Self::RestartKubeProxy,
+        Self::CallPerson,
     ];
 
     /// The stable id, also the key in `[remedy]` of the configuration.
@@ -67,6 +71,7 @@ impl RemedyKind {
             Self::RestoreBridgeAddress => "restore-bridge-address",
             Self::WriteSysctl => "write-sysctl",
             Self::RestartKubeProxy => "restart-kube-proxy",
+            Self::CallPerson => "call-person",
         }
     }
 

@@ -1,1 +1,47 @@
-//! stub
+//! The metrics room: what people and other programs see of Nameward.
+//!
+//! Is told: everything, by every actor ([`MetricsInput`]). Tells nobody. Serves, on `metrics.listen`:
+//!
+//! | page | what |
+//! |---|---|
+//! | `/metrics` | Prometheus text; every name is in [`names`] |
+//! | `/healthz` | 200 while no actor is dead or stuck; depends on neither network nor API |
+//! | `/readyz` | 200 once every actor is ready or degraded, else what is awaited |
+//! | `/state` | JSON of what is known; to loopback alone unless `metrics.open_state` |
+//!
+//! Invariants:
+//! 1. No page changes anything.
+//! 2. Every label is an enum, except names of CoreDNS pods and their nodes, which are capped and leave with the pod.
+//! 3. What the mind keeps is bounded, however long the process runs.
+//! 4. The pages answer while the actor is being rebuilt: they read what it last published.
+
+pub mod input;
+pub mod mind;
+pub mod names;
+pub mod state;
+
+#[cfg(feature = "actor")]
+mod actor;
+#[cfg(feature = "actor")]
+mod connections;
+#[cfg(feature = "actor")]
+mod inbox;
+#[cfg(feature = "actor")]
+mod pages;
+#[cfg(feature = "actor")]
+mod registry;
+#[cfg(feature = "actor")]
+mod server;
+
+#[cfg(feature = "actor")]
+pub use actor::MetricsActor;
+pub use input::{ConfigReload, MetricsInput};
+pub use mind::{MetricsMind, Output};
+pub use names::{Metric, catalogue};
+#[cfg(feature = "actor")]
+pub use pages::Pages;
+#[cfg(feature = "actor")]
+pub use registry::RegistryError;
+#[cfg(feature = "actor")]
+pub use server::{BindError, Endpoint, bind};
+pub use state::About;

@@ -1,1 +1,51 @@
-//! (to be written)
+//! What diagnosis reads: netfilter, sockets, counters, sysctls, conntrack, CoreDNS' health endpoint.
+//!
+//! Every collector is bounded in time and bytes, leaves no trace, and answers with a [`Reading`] that says why there is
+//! nothing, when there is nothing.
+
+mod command;
+mod conntrack;
+mod health;
+mod netfilter;
+mod proc;
+
+use std::time::Duration;
+
+use crate::enter::EnterError;
+use crate::facts::Reading;
+
+pub use conntrack::{Flow, MAX_FLOWS, Tuple, flows_to};
+pub use health::{Health, health};
+pub use netfilter::{chain_policy, netfilter};
+pub use proc::{conntrack_stat, counters, sockets, sysctls};
+
+/// Bounds of one collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest time.
+    pub within: Duration,
+    /// Most bytes from one command or file.
+    pub bytes: u64,
+}
+
+/// A namespace that could not be entered, as a reading.
+pub(crate) fn unreadable<T>(error: &EnterError) -> Reading<T> {
+    let text = match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    match (error, error.errno()) {
+        (_, Some(libc::EPERM | libc::EACCES)) => Reading::NotPermitted(text),
+        (EnterError::NotANamespace { .. }, _) | (_, Some(libc::ENOENT)) => Reading::NotPresent(text),
+        _ => Reading::Failed(text),
+    }
+}
+
+/// A file that could not be read, as a reading.
+pub(crate) fn unread<T>(path: &str, error: &std::io::Error) -> Reading<T> {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Reading::NotPresent(format!("{path} does not exist")),
+        std::io::ErrorKind::PermissionDenied => Reading::NotPermitted(format!("{path}: {error}")),
+        _ => Reading::Failed(format!("{path}: {error}")),
+    }
+}

@@ -1,0 +1,183 @@
+//! Pods.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{Meta, lenient, nullable, quantity};
+
+/// A pod.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Pod {
+    /// `metadata`.
+    pub metadata: Meta,
+    /// `spec`.
+    pub spec: PodSpec,
+    /// `status`.
+    pub status: PodStatus,
+}
+
+impl Pod {
+    /// The condition `Ready` is `True`.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.status.conditions.iter().any(|c| c.r#type == "Ready" && c.status == "True")
+    }
+}
+
+/// `spec`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    /// `nodeName`.
+    pub node_name: Option<String>,
+    /// `hostNetwork`.
+    #[serde(deserialize_with = "nullable")]
+    pub host_network: bool,
+    /// `dnsPolicy`.
+    pub dns_policy: Option<String>,
+    /// `dnsConfig`.
+    #[serde(deserialize_with = "nullable")]
+    pub dns_config: DnsConfig,
+    /// `containers`.
+    #[serde(deserialize_with = "nullable")]
+    pub containers: Vec<Container>,
+}
+
+/// `spec.dnsConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct DnsConfig {
+    /// `nameservers`.
+    #[serde(deserialize_with = "nullable")]
+    pub nameservers: Vec<String>,
+}
+
+/// A container of a pod or of a template.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Container {
+    /// `name`.
+    pub name: String,
+    /// `resources`.
+    #[serde(deserialize_with = "nullable")]
+    pub resources: Resources,
+    /// `ports`.
+    #[serde(deserialize_with = "nullable")]
+    pub ports: Vec<ContainerPort>,
+}
+
+/// `ports` of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerPort {
+    /// `containerPort`.
+    pub container_port: u16,
+    /// `protocol`.
+    pub protocol: String,
+}
+
+/// `resources`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// `limits`.
+    #[serde(deserialize_with = "nullable")]
+    pub limits: Amounts,
+    /// `requests`.
+    #[serde(deserialize_with = "nullable")]
+    pub requests: Amounts,
+}
+
+/// Amounts of what Nameward looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Amounts {
+    /// `memory`, bytes.
+    #[serde(deserialize_with = "quantity")]
+    pub memory: Option<u64>,
+}
+
+/// `status`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    /// `phase`.
+    pub phase: String,
+    /// `podIPs`.
+    #[serde(rename = "podIPs", deserialize_with = "nullable")]
+    pub pod_ips: Vec<PodIp>,
+    /// `conditions`.
+    #[serde(deserialize_with = "nullable")]
+    pub conditions: Vec<PodCondition>,
+    /// `containerStatuses`.
+    #[serde(deserialize_with = "nullable")]
+    pub container_statuses: Vec<ContainerStatus>,
+}
+
+/// One of `status.podIPs`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct PodIp {
+    /// `ip`.
+    pub ip: String,
+}
+
+/// One of `status.conditions`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct PodCondition {
+    /// `type`.
+    pub r#type: String,
+    /// `status`.
+    pub status: String,
+}
+
+/// One of `status.containerStatuses`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerStatus {
+    /// `name`.
+    pub name: String,
+    /// `restartCount`.
+    pub restart_count: u32,
+    /// `state`.
+    #[serde(deserialize_with = "nullable")]
+    pub state: ContainerState,
+    /// `lastState`.
+    #[serde(deserialize_with = "nullable")]
+    pub last_state: ContainerState,
+    /// `resources`: what the runtime has applied.
+    #[serde(deserialize_with = "nullable")]
+    pub resources: Resources,
+}
+
+impl ContainerStatus {
+    /// The kills for want of memory that the status shows: `lastState` first, then `state`.
+    pub fn oom_kills(&self) -> impl Iterator<Item = Timestamp> + '_ {
+        [&self.last_state, &self.state]
+            .into_iter()
+            .filter_map(|state| state.terminated.as_ref())
+            .filter(|terminated| terminated.reason == "OOMKilled")
+            .filter_map(|terminated| terminated.finished_at)
+    }
+}
+
+/// `state` or `lastState`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ContainerState {
+    /// `terminated`.
+    pub terminated: Option<Terminated>,
+}
+
+/// `terminated`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Terminated {
+    /// `reason`.
+    pub reason: String,
+    /// `finishedAt`.
+    #[serde(deserialize_with = "lenient")]
+    pub finished_at: Option<Timestamp>,
+}

@@ -1,0 +1,163 @@
+//! What stands in the nodes' reports, and for how long, by this process's clock.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nameward_messages::cluster_view::{ClusterView, NodeAgentView};
+use nameward_messages::report::ReportedVerdict;
+use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject, SubjectKind, VerdictKey};
+use nameward_messages::{Mono, NodeName};
+
+use super::quorum::listened_to;
+
+/// One node's word about one verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// The verdict.
+    pub verdict: ReportedVerdict,
+    /// Since when it was seen without interruption in reports that may be listened to.
+    pub since: Mono,
+    /// The report may be listened to now.
+    pub vouched: bool,
+}
+
+/// Every standing verdict with the nodes that say so.
+#[derive(Clone, Debug, Default)]
+pub struct Claims {
+    words: BTreeMap<VerdictKey, BTreeMap<NodeName, Word>>,
+    /// Failing CoreDNS pods of other nodes, by pod and by the node that sees it, since when.
+    deferred: BTreeMap<Subject, BTreeMap<NodeName, (NodeName, String, Mono)>>,
+}
+
+/// Deferred failures that nobody explains become an incident after this time.
+pub const UNEXPLAINED_AFTER: Duration = Duration::from_secs(60);
+
+impl Claims {
+    /// Takes the view.
+    pub fn learn(&mut self, now: Mono, view: &ClusterView, stale_after: Duration) {
+        let agents: BTreeMap<&NodeName, &NodeAgentView> = view.agents.iter().map(|a| (&a.name, a)).collect();
+        // What a node no longer says is over; what a node cannot say (silent, not vouching) is kept and not counted.
+        for (key, words) in &mut self.words {
+            words.retain(|node, word| {
+                let Some(agent) = agents.get(node) else { return false };
+                if !listened_to(now, agent, stale_after) {
+                    word.vouched = false;
+                    return true;
+                }
+                let verdicts = agent.report.iter().flat_map(|report| &report.verdicts);
+                verdicts.map(|v| key_of(v, view)).any(|reported| reported == *key)
+            });
+        }
+        for words in self.deferred.values_mut() {
+            words.retain(|node, _| agents.contains_key(node));
+        }
+        for agent in view.agents.iter().filter(|agent| listened_to(now, agent, stale_after)) {
+            let Some(report) = &agent.report else { continue };
+            for verdict in &report.verdicts {
+                let words = self.words.entry(key_of(verdict, view)).or_default();
+                let since = words.get(&agent.name).filter(|word| word.vouched).map_or(now, |word| word.since);
+                words.insert(agent.name.clone(), Word { verdict: verdict.clone(), since, vouched: true });
+            }
+            for (subject, words) in &mut self.deferred {
+                if !report.deferred.iter().any(|d| d.subject == *subject) {
+                    words.remove(&agent.name);
+                }
+            }
+            for deferral in &report.deferred {
+                let words = self.deferred.entry(deferral.subject.clone()).or_default();
+                let since = words.get(&agent.name).map_or(now, |(_, _, since)| *since);
+                words.insert(agent.name.clone(), (deferral.to_node.clone(), deferral.because.clone(), since));
+            }
+        }
+        self.words.retain(|_, words| !words.is_empty());
+        self.deferred.retain(|_, words| !words.is_empty());
+    }
+
+    /// Every claim.
+    #[must_use]
+    pub fn all(&self) -> &BTreeMap<VerdictKey, BTreeMap<NodeName, Word>> {
+        &self.words
+    }
+
+    /// The claim with this key.
+    #[must_use]
+    pub fn get(&self, key: &VerdictKey) -> Option<&BTreeMap<NodeName, Word>> {
+        self.words.get(key)
+    }
+
+    /// Deferred failures that have stood for [`UNEXPLAINED_AFTER`] while the node that was to judge says nothing of its
+    /// pod or of itself: who sees it, with what they say.
+    #[must_use]
+    pub fn unexplained(&self, now: Mono, view: &ClusterView) -> BTreeMap<Subject, Vec<(NodeName, Evidence)>> {
+        let mut all = BTreeMap::new();
+        for (subject, words) in &self.deferred {
+            let listed = view.pods.iter().any(|pod| Some(&pod.uid) == subject.uid.as_ref() && !pod.terminating);
+            let old = words.values().any(|(_, _, since)| now.since(*since) >= UNEXPLAINED_AFTER);
+            let explained = words.values().any(|(to, _, _)| self.speaks(to, subject));
+            if listed && old && !explained {
+                let line = |(node, (to, because, _)): (&NodeName, &(NodeName, String, Mono))| {
+                    let says = format!("{because}; {to}, which should know why, names no cause");
+                    (node.clone(), Evidence::new(node.as_str(), says))
+                };
+                all.insert(subject.clone(), words.iter().map(line).collect());
+            }
+        }
+        all
+    }
+
+    /// Whether a node names a cause for this pod, for itself or for everything.
+    fn speaks(&self, node: &NodeName, subject: &Subject) -> bool {
+        self.words.iter().any(|(key, words)| {
+            let about = key.subject == *subject
+                || key.subject == Subject::node(node)
+                || words.get(node).is_some_and(|w| matches!(w.verdict.scope, Scope::Node | Scope::Cluster));
+            about && words.contains_key(node)
+        })
+    }
+
+    /// Whether anything about CoreDNS itself is claimed or fails unexplained.
+    #[must_use]
+    pub fn coredns_suffers(&self) -> bool {
+        let shared = |key: &VerdictKey| {
+            matches!(
+                key.cause,
+                Cause::CorednsUdpDead | Cause::CorednsUdpStuck | Cause::CorednsHung | Cause::CorednsOomKilled
+            )
+        };
+        !self.deferred.is_empty() || self.words.keys().any(shared)
+    }
+
+    /// Nodes that say the same cause of the node's own layer, at most of all causes.
+    #[must_use]
+    pub fn most_nodes_alike(&self) -> u32 {
+        let node_layer = |cause: Cause| {
+            matches!(
+                cause,
+                Cause::ServiceRulesMissing
+                    | Cause::ServiceRulesStale
+                    | Cause::PodRouteMissing
+                    | Cause::VethOffBridge
+                    | Cause::ForwardPolicyDrop
+            )
+        };
+        let mut by_cause: BTreeMap<Cause, std::collections::BTreeSet<&NodeName>> = BTreeMap::new();
+        for (key, words) in self.words.iter().filter(|(key, _)| node_layer(key.cause)) {
+            by_cause.entry(key.cause).or_default().extend(words.keys());
+        }
+        by_cause.values().map(|nodes| u32::try_from(nodes.len()).unwrap_or(u32::MAX)).max().unwrap_or(0)
+    }
+}
+
+/// Memory is the workload's, whichever pod died of it: one incident, not one per pod.
+fn key_of(verdict: &ReportedVerdict, view: &ClusterView) -> VerdictKey {
+    let workload = view.workload.as_ref().filter(|_| verdict.cause == Cause::CorednsOomKilled);
+    let subject = workload
+        .map_or_else(|| verdict.subject.clone(), |w| Subject::object(SubjectKind::Deployment, &w.key));
+    VerdictKey { cause: verdict.cause, subject }
+}
+
+/// A word that is certain and has stood for `wait`.
+#[must_use]
+pub fn ripe(word: &Word, now: Mono, wait: Duration) -> bool {
+    word.vouched && word.verdict.confidence == Confidence::Certain && now.since(word.since) >= wait
+}

@@ -1,0 +1,168 @@
+//! One incident as the coordinator keeps it, and what of it is written.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use nameward_messages::cluster_view::IncidentView;
+use nameward_messages::plan::{IncidentPhase, IncidentSpec, IncidentStatus, Intent};
+use nameward_messages::remedy::{RemedyOutcome, RemedyRecord};
+use nameward_messages::verdict::{Evidence, RuledOut, VerdictKey};
+use nameward_messages::{Mono, NodeName};
+
+const EVIDENCE: usize = 16;
+const RULED_OUT: usize = 8;
+const LADDER: usize = 32;
+const NODES: usize = 64;
+/// Longest line, in characters.
+const LINE: usize = 600;
+
+/// What is to be done about an incident's shared remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shared {
+    /// May be corroborated and planned from this moment on.
+    From(Mono),
+    /// Nothing more will be planned for it.
+    Over,
+}
+
+/// An incident.
+#[derive(Clone, Debug)]
+pub(super) struct Incident {
+    pub(super) name: String,
+    pub(super) spec: IncidentSpec,
+    pub(super) phase: IncidentPhase,
+    pub(super) summary: String,
+    pub(super) evidence: Vec<Evidence>,
+    pub(super) ruled_out: Vec<RuledOut>,
+    pub(super) nodes: Vec<NodeName>,
+    pub(super) ladder: Vec<RemedyRecord>,
+    pub(super) opened_at: Timestamp,
+    pub(super) closed_at: Option<Timestamp>,
+    /// The executor's: only ever read here.
+    pub(super) intent: Option<Intent>,
+    /// As in the view: `None` until it is created there.
+    pub(super) version: Option<String>,
+    pub(super) shared: Shared,
+    /// Nobody claims it any more since then.
+    pub(super) gone_since: Option<Mono>,
+    /// Final doubts in a row.
+    pub(super) doubts: u32,
+    /// The last refusal that was told, without its figures.
+    pub(super) told: Option<String>,
+    /// An act was carried out and did not help: it ends only when CoreDNS is well everywhere.
+    pub(super) stubborn: bool,
+    /// Event of its opening was told.
+    pub(super) announced: bool,
+}
+
+impl Incident {
+    pub(super) fn new(name: String, spec: IncidentSpec, summary: String, opened_at: Timestamp, at: Mono) -> Self {
+        Self {
+            name,
+            spec,
+            phase: IncidentPhase::Open,
+            summary,
+            evidence: Vec::new(),
+            ruled_out: Vec::new(),
+            nodes: Vec::new(),
+            ladder: Vec::new(),
+            opened_at,
+            closed_at: None,
+            intent: None,
+            version: None,
+            shared: Shared::From(at),
+            gone_since: None,
+            doubts: 0,
+            told: None,
+            stubborn: false,
+            announced: false,
+        }
+    }
+
+    /// Takes up an incident of an earlier life or of another leader.
+    pub(super) fn adopt(view: &IncidentView, now: nameward_messages::Now) -> Self {
+        let opened = view.status.opened_at.or(view.created_at).unwrap_or(now.wall);
+        let status = &view.status;
+        let tried = |o: RemedyOutcome| status.ladder.iter().any(|r| r.outcome == o && r.kind.shared());
+        let over = status.phase == IncidentPhase::Escalated || tried(RemedyOutcome::WouldAct);
+        Self {
+            phase: status.phase,
+            evidence: status.evidence.clone(),
+            ruled_out: status.ruled_out.clone(),
+            nodes: status.nodes.clone(),
+            ladder: status.ladder.clone(),
+            closed_at: status.closed_at,
+            intent: status.intent.clone(),
+            version: Some(view.resource_version.clone()),
+            shared: if over { Shared::Over } else { Shared::From(now.mono) },
+            stubborn: tried(RemedyOutcome::Ineffective),
+            announced: true,
+            ..Self::new(view.name.clone(), view.spec.clone(), status.summary.clone(), opened, now.mono)
+        }
+    }
+
+    pub(super) fn key(&self) -> VerdictKey {
+        VerdictKey { cause: self.spec.cause, subject: self.spec.subject.clone() }
+    }
+
+    /// Not resolved.
+    pub(super) fn open(&self) -> bool {
+        self.phase != IncidentPhase::Resolved
+    }
+
+    /// Takes over what the API server holds: lines that others wrote, and the executor's intent.
+    pub(super) fn learn(&mut self, view: &IncidentView) {
+        self.version = Some(view.resource_version.clone());
+        self.intent.clone_from(&view.status.intent);
+        for record in &view.status.ladder {
+            self.record(record.clone());
+        }
+    }
+
+    /// One more line of the ladder, each once, in the order of time.
+    pub(super) fn record(&mut self, record: RemedyRecord) {
+        let record = RemedyRecord { detail: clip(&record.detail), ..record };
+        if self.ladder.contains(&record) {
+            return;
+        }
+        let place = self.ladder.partition_point(|known| known.at <= record.at);
+        self.ladder.insert(place, record);
+        while self.ladder.len() > LADDER {
+            let idle = |r: &RemedyRecord| matches!(r.outcome, RemedyOutcome::Refused | RemedyOutcome::WouldAct);
+            let oldest = self.ladder.iter().position(idle).unwrap_or(0);
+            self.ladder.remove(oldest);
+        }
+    }
+
+    /// What was read, by whom. Text that merely differs in its figures does not rewrite what stands.
+    pub(super) fn testify(&mut self, nodes: BTreeSet<NodeName>, evidence: Vec<Evidence>, ruled_out: Vec<RuledOut>) {
+        self.nodes = nodes.into_iter().take(NODES).collect();
+        if self.evidence.is_empty() || self.evidence.len() < evidence.len().min(EVIDENCE) {
+            let line = |e: Evidence| Evidence { read: clip(&e.read), says: clip(&e.says) };
+            self.evidence = evidence.into_iter().take(EVIDENCE).map(line).collect();
+        }
+        if self.ruled_out.is_empty() {
+            let line = |r: RuledOut| RuledOut { what: clip(&r.what), because: clip(&r.because) };
+            self.ruled_out = ruled_out.into_iter().take(RULED_OUT).map(line).collect();
+        }
+    }
+
+    /// What is to stand in the API server.
+    pub(super) fn status(&self) -> IncidentStatus {
+        IncidentStatus {
+            phase: self.phase,
+            summary: clip(&self.summary),
+            evidence: self.evidence.clone(),
+            ruled_out: self.ruled_out.clone(),
+            nodes: self.nodes.clone(),
+            ladder: self.ladder.clone(),
+            intent: self.intent.clone(),
+            opened_at: Some(self.opened_at),
+            closed_at: self.closed_at,
+        }
+    }
+}
+
+fn clip(text: &str) -> String {
+    text.chars().take(LINE).collect()
+}

@@ -1,0 +1,130 @@
+//! Every agent's orders: its share of the queries, its permit for node repairs, the question under way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use nameward_messages::cluster_view::{ClusterView, NodeAgentView};
+use nameward_messages::plan::Permit;
+use nameward_messages::report::NodeOrders;
+use nameward_messages::{Mono, NodeName, Now, RequestId};
+
+use super::{CoordinatorMind, ORDERS_PER_STEP, Output, Written};
+use crate::judge::quorum::Quorum;
+
+/// A permit's validity, in seconds.
+const VALID_S: u32 = 600;
+/// It is renewed when it is this old.
+const RENEW: Duration = Duration::from_secs(300);
+
+/// When each node's permit was granted, by this process.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Permits {
+    granted: BTreeMap<NodeName, (u64, Mono)>,
+    /// The question that each node was asked last.
+    asked: BTreeMap<NodeName, RequestId>,
+}
+
+/// What may be done about permits now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stance {
+    /// Grant and renew.
+    Grant,
+    /// Leave them as they are: they run out by themselves.
+    Keep,
+    /// Withdraw them.
+    Withdraw,
+}
+
+impl CoordinatorMind {
+    pub(super) fn write_orders(&mut self, now: Now, view: &ClusterView, out: &mut Vec<Output>) {
+        let stance = self.stance(now, view);
+        let expected = view.nodes.iter().filter(|n| !n.terminating).count().max(1);
+        let share = u64::from(self.config.probe.budget_per_pod) * 1000 / expected as u64;
+        let asking = self.active.as_ref().and_then(|a| a.asking.clone());
+        let mut written = 0;
+        // Questions first: they are waited for.
+        let asked = |agent: &&NodeAgentView| asking.as_ref().is_some_and(|a| a.nodes.contains(&agent.name));
+        let (first, rest): (Vec<_>, Vec<_>) = view.agents.iter().partition(asked);
+        let names: BTreeSet<&NodeName> = view.agents.iter().map(|agent| &agent.name).collect();
+        self.permits.granted.retain(|name, _| names.contains(name));
+        self.permits.asked.retain(|name, _| names.contains(name));
+        for agent in first.into_iter().chain(rest) {
+            let question = asking.as_ref().filter(|a| a.nodes.contains(&agent.name) && now.mono < a.until);
+            let permit = self.permit(now.mono, agent, stance);
+            let orders = NodeOrders {
+                share_milli_qps: Some(share.max(1)),
+                permit,
+                requests: question.map(super::shared::Asking::order).into_iter().collect(),
+            };
+            // A question that is over alone is not worth a write to every asked node: the next orders leave it out.
+            let stale_question = orders.requests.is_empty() && !agent.orders.requests.is_empty();
+            let same = orders == agent.orders
+                || (stale_question && NodeOrders { requests: agent.orders.requests.clone(), ..orders.clone() } == agent.orders);
+            if same || written >= ORDERS_PER_STEP.max(crate::judge::quorum::ASKED) {
+                continue;
+            }
+            let what = Written::Orders(agent.name.clone());
+            if orders.requests.first().is_some_and(|request| self.permits.first_time(&agent.name, &request.id)) {
+                self.hold.remove(&what);
+            }
+            if self.may_write(now.mono, what) {
+                written += 1;
+                if let Some(permit) = &orders.permit {
+                    self.permits.note(now.mono, &agent.name, permit.serial);
+                }
+                out.push(Output::WriteOrders {
+                    node: agent.name.clone(),
+                    orders: Box::new(orders),
+                });
+            }
+        }
+    }
+
+    fn permit(&self, now: Mono, agent: &NodeAgentView, stance: Stance) -> Option<Permit> {
+        let standing = agent.orders.permit.clone();
+        let serial = standing.as_ref().map_or(0, |p| p.serial);
+        match stance {
+            Stance::Withdraw => None,
+            Stance::Keep => standing,
+            Stance::Grant => match self.permits.granted.get(&agent.name) {
+                // Granted, and perhaps not in the view yet.
+                Some((granted, at)) if now.since(*at) < RENEW => {
+                    Some(Permit { serial: serial.max(*granted), valid_s: VALID_S })
+                }
+                Some((granted, _)) => Some(Permit { serial: serial.max(*granted) + 1, valid_s: VALID_S }),
+                None => Some(Permit { serial: serial + 1, valid_s: VALID_S }),
+            },
+        }
+    }
+
+    fn stance(&self, now: Now, view: &ClusterView) -> Stance {
+        let stale_after = self.config.coordinator.stale_after.0;
+        let quorum = Quorum::count(now.mono, view, &self.freshness, stale_after);
+        let alike = self.claims.most_nodes_alike();
+        let storm = alike >= 3 && u64::from(alike) * 5 > u64::from(quorum.nodes);
+        if self.halted(now.mono) || storm {
+            Stance::Withdraw
+        } else if quorum.enough(self.config.coordinator.quorum_percent) {
+            Stance::Grant
+        } else {
+            Stance::Keep
+        }
+    }
+}
+
+impl Permits {
+    fn note(&mut self, now: Mono, node: &NodeName, serial: u64) {
+        match self.granted.get_mut(node) {
+            Some((known, _)) if *known == serial => {}
+            Some(known) => *known = (serial, now),
+            None => {
+                self.granted.insert(node.clone(), (serial, now));
+            }
+        }
+    }
+
+    /// A new question overtakes the pause between two writes, once.
+    fn first_time(&mut self, node: &NodeName, request: &RequestId) -> bool {
+        self.asked.insert(node.clone(), request.clone()).as_ref() != Some(request)
+    }
+}

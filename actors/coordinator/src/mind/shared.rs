@@ -1,0 +1,418 @@
+//! The one shared remedy that is under way: asking the nodes, the executor's turn, verification.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nameward_messages::cluster_view::ClusterView;
+use nameward_messages::plan::{IncidentPhase, Plan, PlanEnd, SharedAct, SharedRemedyTells};
+use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
+use nameward_messages::report::RequestOrder;
+use nameward_messages::verdict::Subject;
+use nameward_messages::{Mono, NodeName, Now, PodUid, RequestId};
+
+use super::incident::{Incident, Shared};
+use super::{CoordinatorMind, Output, memory};
+use crate::judge::answers::{Doubt, corroborate, gather};
+use crate::judge::claims::ripe;
+use crate::judge::quorum::{ASKED, Quorum, listened_to};
+use crate::judge::{advice, answers};
+
+/// Answers are good for this long: an act must have begun by then.
+const ANSWERS_STAND: Duration = Duration::from_secs(30);
+/// After answers that do not corroborate, the nodes are left in peace for this long.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// The executor is given up on after this, unless its intent stands.
+const HANDED_LONG: Duration = Duration::from_secs(120);
+/// So many final doubts in a row call a person.
+const FINAL_DOUBTS: u32 = 2;
+
+/// The question under way.
+#[derive(Clone, Debug)]
+pub(super) struct Asking {
+    pub(super) request: RequestId,
+    pub(super) nodes: BTreeSet<NodeName>,
+    pub(super) pods: Vec<PodUid>,
+    pub(super) service: bool,
+    pub(super) at: Mono,
+    pub(super) until: Mono,
+}
+
+impl Asking {
+    pub(super) fn order(&self) -> RequestOrder {
+        let within = self.until.since(self.at).as_secs();
+        RequestOrder {
+            id: self.request.clone(),
+            pods: self.pods.clone(),
+            service: self.service,
+            within_s: u32::try_from(within).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Where the shared remedy stands.
+#[derive(Clone, Debug)]
+pub(super) enum Stage {
+    /// The nodes are asked whether the verdict holds.
+    Asking,
+    /// The executor has the plan.
+    Handed {
+        since: Mono,
+    },
+    /// The act was carried out: the nodes are asked whether it helped.
+    Verifying {
+        until: Mono,
+        next: Mono,
+    },
+}
+
+/// The shared remedy that is under way.
+#[derive(Clone, Debug)]
+pub(super) struct Active {
+    pub(super) incident: String,
+    pub(super) stage: Stage,
+    pub(super) asking: Option<Asking>,
+    /// CoreDNS pods that were good before the act, if that was asked.
+    pub(super) good_before: u32,
+}
+
+impl Active {
+    /// The incident is the executor's to write.
+    pub(super) fn handed(&self) -> bool {
+        matches!(self.stage, Stage::Handed { .. })
+    }
+}
+
+impl CoordinatorMind {
+    /// Carries the shared remedy that is under way one step further, or begins one.
+    pub(super) fn drive(&mut self, now: Now, view: &ClusterView, out: &mut Vec<Output>) {
+        if self.active.as_ref().is_some_and(|a| !self.book.get(&a.incident).is_some_and(Incident::open)) {
+            self.active = None;
+        }
+        match self.active.as_ref().map(|a| a.stage.clone()) {
+            None => self.begin(now, view, out),
+            Some(Stage::Asking) => self.hear(now, view, out),
+            Some(Stage::Handed { since }) => self.wait_for_executor(now, since),
+            Some(Stage::Verifying { until, next }) => self.verify(now, view, until, next, out),
+        }
+    }
+
+    fn begin(&mut self, now: Now, view: &ClusterView, out: &mut Vec<Output>) {
+        // An act of an earlier life that is not verified yet comes first, and alone.
+        let unsettled = |i: &&Incident| {
+            i.intent.is_some() || matches!(i.phase, IncidentPhase::Remediating | IncidentPhase::Verifying)
+        };
+        if let Some(incident) = self.book.values().find(unsettled) {
+            let (name, verifying) = (incident.name.clone(), incident.phase == IncidentPhase::Verifying);
+            let until = now.mono + self.config.remedy.verify_within.0;
+            let stage = if verifying && incident.intent.is_none() {
+                Stage::Verifying { until, next: now.mono }
+            } else {
+                Stage::Handed { since: now.mono }
+            };
+            self.active = Some(Active { incident: name, stage, asking: None, good_before: 0 });
+            return;
+        }
+        let mut candidates: Vec<(u8, jiff::Timestamp, String)> = Vec::new();
+        for incident in self.book.values().filter(|i| i.phase == IncidentPhase::Open) {
+            let Some(kind) = advice::shared_remedy(incident.spec.cause) else { continue };
+            let due = matches!(incident.shared, Shared::From(at) if now.mono >= at);
+            if due && self.config.remedy.mode_of(kind) != Mode::Off && incident.version.is_some() {
+                let rank = u8::from(kind != RemedyKind::RaiseMemory);
+                candidates.push((rank, incident.opened_at, incident.name.clone()));
+            }
+        }
+        candidates.sort();
+        for (_, _, name) in candidates {
+            let Some(incident) = self.book.get(&name).cloned() else { continue };
+            if advice::shared_remedy(incident.spec.cause) == Some(RemedyKind::RaiseMemory) {
+                if self.raise_memory(now, view, &incident, out) {
+                    return;
+                }
+            } else if self.ask_about(now, view, &incident, out) {
+                return;
+            }
+        }
+    }
+
+    /// Memory needs no witnesses: container status is the API's own truth.
+    fn raise_memory(&mut self, now: Now, view: &ClusterView, incident: &Incident, out: &mut Vec<Output>) -> bool {
+        let wait = self.config.remedy.wait.0;
+        let since = view.workload.as_ref().and_then(|w| self.kills.since(now.mono, w));
+        if since.is_some_and(|since| now.mono.since(since) < wait) {
+            return false;
+        }
+        let kills = view.workload.as_ref().map_or_else(Vec::new, |w| self.kills.standing(now.mono, w));
+        let planned = self.calm(now).and_then(|()| memory::raise(&self.config.remedy, view, &kills));
+        match planned {
+            Ok(act) => {
+                self.hand_over(now, incident, act, now.mono + ANSWERS_STAND, out);
+                true
+            }
+            Err(doubt) => {
+                self.doubt(now, &incident.name, &doubt, true, view, out);
+                false
+            }
+        }
+    }
+
+    /// Asks the nodes about a pod whose own node's verdict is ripe.
+    fn ask_about(&mut self, now: Now, view: &ClusterView, incident: &Incident, out: &mut Vec<Output>) -> bool {
+        let wait = self.config.remedy.wait.0;
+        let own = self.own_node(view, &incident.spec.subject);
+        let words = self.claims.get(&incident.key());
+        let Some(own) = own.filter(|own| words.and_then(|w| w.get(own)).is_some_and(|w| ripe(w, now.mono, wait)))
+        else {
+            return false;
+        };
+        if let Err(doubt) = self.calm(now) {
+            self.doubt(now, &incident.name, &doubt, false, view, out);
+            return false;
+        }
+        let pods = view.pods.iter().filter(|p| !p.terminating).map(|p| p.uid.clone());
+        let mut pods: Vec<PodUid> = pods.collect();
+        // The suspect is asked about in any case, however many pods there are.
+        pods.sort_by_key(|uid| Some(uid) != incident.spec.subject.uid.as_ref());
+        let asking = self.question(now, view, &incident.name, Some(&own), pods);
+        let stage = Stage::Asking;
+        self.active = Some(Active { incident: incident.name.clone(), stage, asking: Some(asking), good_before: 0 });
+        true
+    }
+
+    /// A question to at most [`ASKED`] nodes: the pod's own, those of the other CoreDNS pods, and others in turn.
+    pub(super) fn question(
+        &mut self, now: Now, view: &ClusterView, incident: &str, own: Option<&NodeName>, pods: Vec<PodUid>,
+    ) -> Asking {
+        let stale_after = self.config.coordinator.stale_after.0;
+        let present: BTreeSet<&NodeName> =
+            view.nodes.iter().filter(|n| !n.terminating && n.ready != Some(false)).map(|n| &n.name).collect();
+        let able: Vec<&NodeName> = view
+            .agents
+            .iter()
+            .filter(|a| present.contains(&a.name) && listened_to(now.mono, a, stale_after))
+            .map(|a| &a.name)
+            .collect();
+        let hosts = view.pods.iter().filter_map(|p| p.node.as_ref()).filter(|n| able.contains(n));
+        let turn = if able.is_empty() { 0 } else { self.asked_before % able.len() };
+        let others = able.iter().cycle().skip(turn).take(able.len()).copied();
+        let mut nodes: BTreeSet<NodeName> = BTreeSet::new();
+        for node in own.into_iter().chain(hosts).chain(others) {
+            if nodes.len() < ASKED {
+                nodes.insert(node.clone());
+            }
+        }
+        self.asked_before = self.asked_before.wrapping_add(ASKED);
+        self.requests = self.requests.wrapping_add(1);
+        let request = RequestId(format!("{incident}-{}-{}", now.wall.as_millisecond(), self.requests));
+        let until = now.mono + self.config.coordinator.answer_within.0;
+        Asking { request, nodes, pods: pods.into_iter().take(8).collect(), service: true, at: now.mono, until }
+    }
+
+    fn hear(&mut self, now: Now, view: &ClusterView, out: &mut Vec<Output>) {
+        let Some(active) = self.active.clone() else { return };
+        let (Some(asking), Some(incident)) = (active.asking, self.book.get(&active.incident).cloned()) else {
+            self.active = None;
+            return;
+        };
+        let heard = gather(view, &asking.request, &asking.nodes);
+        let all = heard.len() == asking.nodes.len();
+        if !all && now.mono < asking.until {
+            return;
+        }
+        match self.corroborated(now, view, &incident, &asking, &heard) {
+            Ok((act, good)) => {
+                if let Some(active) = &mut self.active {
+                    active.good_before = good;
+                }
+                self.hand_over(now, &incident, act, asking.at + ANSWERS_STAND, out);
+            }
+            Err(doubt) => {
+                self.active = None;
+                self.doubt(now, &incident.name, &doubt, all, view, out);
+            }
+        }
+    }
+
+    fn corroborated(
+        &self, now: Now, view: &ClusterView, incident: &Incident, asking: &Asking,
+        heard: &std::collections::BTreeMap<NodeName, nameward_messages::report::RequestAnswer>,
+    ) -> Result<(SharedAct, u32), Doubt> {
+        let uid = incident.spec.subject.uid.clone().ok_or(Doubt::PodNotListed)?;
+        let pod = view.pods.iter().find(|p| p.uid == uid).ok_or(Doubt::PodNotListed)?;
+        if pod.terminating {
+            return Err(Doubt::PodTerminating);
+        }
+        let own = pod.node.clone().ok_or(Doubt::PodNotListed)?;
+        let stale_after = self.config.coordinator.stale_after.0;
+        let quorum = Quorum::count(now.mono, view, &self.freshness, stale_after);
+        if !quorum.enough(self.config.coordinator.quorum_percent) {
+            return Err(Doubt::QuorumMissing { fresh: quorum.fresh, expected: quorum.expected });
+        }
+        let word = self.claims.get(&incident.key()).and_then(|words| words.get(&own));
+        if !word.is_some_and(|w| ripe(w, now.mono, self.config.remedy.wait.0)) {
+            return Err(Doubt::OwnNodeSeesItGood(own));
+        }
+        // Nodes that are not ready are not expected to speak, but count as nodes that should agree.
+        let agreed = corroborate(view, &uid, &own, &asking.nodes, heard, quorum.expected)?;
+        self.calm(now)?;
+        let act = SharedAct::EvictPod {
+            pod: pod.key.clone(),
+            uid: uid.clone(),
+            resource_version: pod.resource_version.clone(),
+        };
+        Ok((act, agreed.good_pods))
+    }
+
+    /// Cool-down and breaker.
+    fn calm(&self, now: Now) -> Result<(), Doubt> {
+        if let Some(until) = self.breaker_until.filter(|until| now.mono < *until) {
+            return Err(Doubt::BreakerOpen { left_s: until.since(now.mono).as_secs() });
+        }
+        let cooled = self.calm_since.map_or(Duration::ZERO, |since| now.mono.since(since));
+        let left = self.config.remedy.cool_down.0.saturating_sub(cooled);
+        if left.is_zero() { Ok(()) } else { Err(Doubt::Calm { left_s: left.as_secs() }) }
+    }
+
+    fn hand_over(&mut self, now: Now, incident: &Incident, act: SharedAct, deadline: Mono, out: &mut Vec<Output>) {
+        let good_before = self.active.as_ref().map_or(0, |active| active.good_before);
+        let stage = Stage::Handed { since: now.mono };
+        self.active = Some(Active { incident: incident.name.clone(), stage, asking: None, good_before });
+        if let Some(known) = self.book.get_mut(&incident.name) {
+            known.doubts = 0;
+            known.told = None;
+        }
+        out.push(Output::Plan(Plan {
+            incident: incident.name.clone(),
+            cause: incident.spec.cause,
+            subject: incident.spec.subject.clone(),
+            act,
+            deadline,
+        }));
+    }
+
+    /// The answers do not carry the act: told once per reason, asked again later, and a person if it is final.
+    fn doubt(&mut self, now: Now, name: &str, doubt: &Doubt, all: bool, view: &ClusterView, out: &mut Vec<Output>) {
+        let settings = self.config.remedy.clone();
+        let Some(incident) = self.book.get_mut(name) else { return };
+        let kind = advice::shared_remedy(incident.spec.cause).unwrap_or(RemedyKind::CallPerson);
+        let rest = match doubt {
+            Doubt::Calm { left_s } | Doubt::BreakerOpen { left_s } => Duration::from_secs(left_s + 1),
+            _ => ASK_AGAIN,
+        };
+        incident.shared = Shared::From(now.mono + rest);
+        let again = format!("{:?}", doubt.kind());
+        if incident.told.as_ref() != Some(&again) {
+            incident.told = Some(again);
+            let record = line(incident, kind, settings.mode_of(kind), RemedyOutcome::Refused, doubt.to_string(), now);
+            incident.record(record.clone());
+            out.push(Output::Record { incident: name.to_owned(), record });
+        }
+        incident.doubts = if all && doubt.final_word() { incident.doubts + 1 } else { 0 };
+        if incident.doubts >= FINAL_DOUBTS {
+            let because = doubt.to_string();
+            self.escalate(now, name, &because, view, out);
+        }
+    }
+
+    /// Calls a person; nothing more is done about this incident.
+    pub(super) fn escalate(
+        &mut self, now: Now, name: &str, because: &str, view: &ClusterView, out: &mut Vec<Output>,
+    ) {
+        let Some(incident) = self.book.get_mut(name) else { return };
+        let command = advice::command(incident.spec.cause, &incident.spec.subject, &incident.nodes, view);
+        let detail = format!("{because}. A person decides; by hand: {command}");
+        let record =
+            line(incident, RemedyKind::CallPerson, Mode::Observe, RemedyOutcome::Escalated, detail.clone(), now);
+        incident.record(record.clone());
+        incident.phase = IncidentPhase::Escalated;
+        incident.shared = Shared::Over;
+        let subject = incident.spec.subject.clone();
+        let note = format!("{}: {detail}", incident.summary);
+        out.push(Output::Record { incident: name.to_owned(), record });
+        out.push(Output::Event { subject, warning: true, reason: "DnsNeedsAPerson", note });
+    }
+
+    /// What the executor says.
+    pub(super) fn shared_tells(&mut self, now: Now, tells: SharedRemedyTells, out: &mut Vec<Output>) {
+        match tells {
+            SharedRemedyTells::Record { incident, record } => {
+                let Some(known) = self.book.get_mut(&incident) else { return };
+                let told = matches!(record.outcome, RemedyOutcome::Done | RemedyOutcome::WouldAct);
+                if told {
+                    out.push(Output::Event {
+                        subject: record.subject.clone(),
+                        warning: false,
+                        reason: if record.outcome == RemedyOutcome::Done { "RemedyDone" } else { "RemedyWouldAct" },
+                        note: format!("{}: {}", known.summary, record.detail),
+                    });
+                }
+                known.record(record);
+            }
+            SharedRemedyTells::Ended { incident, end, retry_after } => self.ended(now, &incident, end, retry_after, out),
+        }
+    }
+
+    fn ended(&mut self, now: Now, name: &str, end: PlanEnd, retry_after: Duration, out: &mut Vec<Output>) {
+        let verify = Stage::Verifying { until: now.mono + self.config.remedy.verify_within.0, next: now.mono };
+        let view = self.view.clone();
+        let Some(incident) = self.book.get_mut(name) else { return };
+        let mine = self.active.as_ref().is_some_and(|a| a.incident == name && a.handed());
+        match end {
+            PlanEnd::Done => {
+                incident.phase = IncidentPhase::Verifying;
+                incident.intent = None;
+                let good_before = self.active.as_ref().filter(|_| mine).map_or(0, |a| a.good_before);
+                self.active = Some(Active { incident: name.to_owned(), stage: verify, asking: None, good_before });
+                return;
+            }
+            PlanEnd::WouldAct | PlanEnd::Off => incident.shared = Shared::Over,
+            PlanEnd::Refused | PlanEnd::Failed => {
+                incident.phase = IncidentPhase::Open;
+                incident.shared = Shared::From(now.mono + retry_after);
+            }
+        }
+        if mine {
+            self.active = None;
+        }
+        // Nothing that waiting could change: a person is called.
+        if end == PlanEnd::Failed && retry_after >= Duration::from_secs(600)
+            && let Some(view) = view
+        {
+            self.escalate(now, name, "the remedy cannot be carried out", &view, out);
+        }
+    }
+
+    fn wait_for_executor(&mut self, now: Now, since: Mono) {
+        let Some(active) = &self.active else { return };
+        let standing = self.book.get(&active.incident).is_some_and(|i| i.intent.is_some());
+        if !standing && now.mono.since(since) >= HANDED_LONG {
+            if let Some(incident) = self.book.get_mut(&active.incident) {
+                incident.shared = Shared::From(now.mono + ASK_AGAIN);
+                if incident.phase == IncidentPhase::Remediating {
+                    incident.phase = IncidentPhase::Open;
+                }
+            }
+            self.active = None;
+        }
+    }
+
+    /// The node that a CoreDNS pod runs on.
+    fn own_node(&self, view: &ClusterView, subject: &Subject) -> Option<NodeName> {
+        let pod = view.pods.iter().find(|p| Some(&p.uid) == subject.uid.as_ref())?;
+        pod.node.clone()
+    }
+}
+
+/// A line of an incident's ladder.
+pub(super) fn line(
+    incident: &Incident, kind: RemedyKind, mode: Mode, outcome: RemedyOutcome, detail: String, now: Now,
+) -> RemedyRecord {
+    RemedyRecord { kind, subject: incident.spec.subject.clone(), mode, outcome, detail, at: now.wall }
+}
+
+/// How many ready pods are good for the majority of the asked nodes.
+pub(super) fn good_count(
+    view: &ClusterView, asking: &Asking,
+    heard: &std::collections::BTreeMap<NodeName, nameward_messages::report::RequestAnswer>,
+) -> u32 {
+    u32::try_from(answers::good_pods(view, &asking.nodes, heard).len()).unwrap_or(u32::MAX)
+}

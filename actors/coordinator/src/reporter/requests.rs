@@ -1,0 +1,177 @@
+//! The coordinator's questions: each is asked once and answered once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use nameward_messages::namespaces::{Vantage, VantageKind};
+use nameward_messages::probe::{
+    Observation, OutcomeKind, PathKey, ProbeAnswer, ProbeItem, ProbeRequest, Purpose, QuestionKind,
+};
+use nameward_messages::report::{MatrixRow, RequestAnswer, RequestOrder};
+use nameward_messages::targets::{Target, TargetKind, Targets, Transport};
+use nameward_messages::{Mono, Now, PodUid, RequestId};
+
+/// Questions at once, as the orders say.
+const AT_ONCE: usize = 4;
+/// Pods of one question.
+const PODS: usize = 8;
+/// Pod namespaces that ask.
+const VANTAGES: usize = 8;
+/// Ids that are remembered, so that none is asked twice.
+const REMEMBER: usize = 64;
+/// A CoreDNS pod that the watch does not know yet (a replacement) is waited for this long.
+const WAIT_FOR_POD: Duration = Duration::from_secs(2);
+
+/// The questions of the coordinator.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    seen: VecDeque<RequestId>,
+    open: Vec<Open>,
+    answers: VecDeque<RequestAnswer>,
+    /// Where the next choice of namespaces begins.
+    rotation: usize,
+}
+
+#[derive(Debug)]
+struct Open {
+    order: RequestOrder,
+    seen_at: Mono,
+    deadline: Mono,
+    asked: bool,
+}
+
+impl Requests {
+    /// Takes the questions that stand in the orders.
+    pub(super) fn ordered(&mut self, now: Now, orders: &[RequestOrder]) {
+        self.answers.retain(|answer| orders.iter().any(|order| order.id == answer.id));
+        self.open.retain(|open| orders.iter().any(|order| order.id == open.order.id));
+        for order in orders.iter().take(AT_ONCE) {
+            if self.seen.contains(&order.id) {
+                continue;
+            }
+            self.seen.push_back(order.id.clone());
+            while self.seen.len() > REMEMBER {
+                self.seen.pop_front();
+            }
+            let deadline = now.mono + Duration::from_secs(u64::from(order.within_s));
+            self.open.push(Open { order: order.clone(), seen_at: now.mono, deadline, asked: false });
+        }
+    }
+
+    /// What to ask now.
+    pub(super) fn ask(&mut self, now: Now, targets: &Targets, vantages: &[&Vantage]) -> Vec<ProbeRequest> {
+        self.open.retain(|open| now.mono < open.deadline);
+        let mut requests = Vec::new();
+        for open in &mut self.open {
+            let known = open.order.pods.iter().take(PODS).all(|uid| targets.pods.iter().any(|pod| pod.uid == *uid));
+            if open.asked || (!known && now.mono.since(open.seen_at) < WAIT_FOR_POD) {
+                continue;
+            }
+            let chosen = rotate(vantages, self.rotation);
+            self.rotation = self.rotation.wrapping_add(VANTAGES);
+            open.asked = true;
+            let items = items(&open.order, targets, &chosen);
+            requests.push(ProbeRequest { id: open.order.id.clone(), items, deadline: open.deadline });
+        }
+        requests
+    }
+
+    /// Takes what the prober found.
+    pub(super) fn answered(&mut self, now: Now, answer: &ProbeAnswer) {
+        let Some(place) = self.open.iter().position(|open| open.asked && open.order.id == answer.id) else { return };
+        let open = self.open.remove(place);
+        if now.mono > open.deadline {
+            return;
+        }
+        self.answers.push_back(RequestAnswer { id: answer.id.clone(), rows: rows(&answer.observations) });
+        while self.answers.len() > AT_ONCE {
+            self.answers.pop_front();
+        }
+    }
+
+    /// The answers that stand in the report.
+    pub(super) fn answers(&self) -> Vec<RequestAnswer> {
+        self.answers.iter().cloned().collect()
+    }
+
+    /// When something is to be done without being told anything.
+    pub(super) fn next(&self) -> Option<Mono> {
+        self.open.iter().map(|o| if o.asked { o.deadline } else { (o.seen_at + WAIT_FOR_POD).min(o.deadline) }).min()
+    }
+}
+
+/// At most [`VANTAGES`], beginning with another one each time.
+fn rotate<'a>(vantages: &[&'a Vantage], from: usize) -> Vec<&'a Vantage> {
+    let count = vantages.len();
+    let start = if count == 0 { 0 } else { from % count };
+    vantages.iter().cycle().skip(start).take(count.min(VANTAGES)).copied().collect()
+}
+
+fn items(order: &RequestOrder, targets: &Targets, vantages: &[&Vantage]) -> Vec<ProbeItem> {
+    let mut asked: Vec<(Target, Option<u16>, Option<u16>)> = Vec::new();
+    for pod in targets.pods.iter().filter(|pod| order.pods.iter().take(PODS).any(|uid| *uid == pod.uid)) {
+        let kind = TargetKind::Pod { uid: pod.uid.clone(), key: pod.key.clone(), node: pod.node.clone() };
+        let target = |ip: &IpAddr| (Target { kind: kind.clone(), ip: *ip }, pod.udp_port, pod.tcp_port);
+        asked.extend(pod.ips.iter().take(2).map(target));
+    }
+    if let Some(service) = targets.service.as_ref().filter(|_| order.service) {
+        let (udp, tcp) = (service.udp_port.as_ref().map(|p| p.port), service.tcp_port.as_ref().map(|p| p.port));
+        let target = |ip: &IpAddr| (Target { kind: TargetKind::Service, ip: *ip }, udp, tcp);
+        asked.extend(service.cluster_ips.iter().take(2).map(target));
+    }
+    let mut items = Vec::new();
+    for (target, udp, tcp) in asked {
+        for vantage in std::iter::once(&Vantage::Host).chain(vantages.iter().copied()) {
+            for (transport, port) in [(Transport::Udp, udp), (Transport::Tcp, tcp)] {
+                let path = PathKey {
+                    vantage: vantage.clone(),
+                    target: target.clone(),
+                    transport,
+                    question: QuestionKind::Internal,
+                };
+                let purpose = Purpose::Verify { request: order.id.clone() };
+                items.push(ProbeItem { path, port: port.unwrap_or(53), purpose });
+            }
+        }
+    }
+    items
+}
+
+/// A row's path: target, its pod, address, transport, question, host or pod.
+type RowKey = (&'static str, Option<PodUid>, IpAddr, Transport, QuestionKind, VantageKind);
+
+/// Observations in the form of the matrix.
+fn rows(observations: &[Observation]) -> Vec<MatrixRow> {
+    let mut rows: BTreeMap<RowKey, (u32, u32, BTreeMap<OutcomeKind, u32>)> = BTreeMap::new();
+    for observation in observations {
+        let path = &observation.path;
+        let pod = match &path.target.kind {
+            TargetKind::Pod { uid, .. } => Some(uid.clone()),
+            TargetKind::Service | TargetKind::Nameserver | TargetKind::Upstream => None,
+        };
+        let Some(good) = observation.outcome.good() else { continue };
+        let key =
+            (path.target.kind.label(), pod, path.target.ip, path.transport, path.question, path.vantage.kind());
+        let (goods, bads, outcomes) = rows.entry(key).or_default();
+        if good {
+            *goods += 1;
+        } else {
+            *bads += 1;
+            *outcomes.entry(observation.outcome.kind()).or_default() += 1;
+        }
+    }
+    rows.into_iter()
+        .map(|((target, pod, ip, transport, question, from), (good, bad, outcomes))| MatrixRow {
+            target: target.to_owned(),
+            pod,
+            ip,
+            transport,
+            question,
+            from,
+            good,
+            bad,
+            outcome: outcomes.into_iter().max_by_key(|(_, count)| *count).map(|(kind, _)| kind),
+        })
+        .collect()
+}

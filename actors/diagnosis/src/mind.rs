@@ -1,0 +1,378 @@
+//! The mind of diagnosis: opens a case when something is suspected, asks for evidence and probes, judges, and keeps
+//! the history of what stands.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nameward_messages::namespaces::{Namespace, NamespaceChanged};
+use nameward_messages::pods::{ContainerOomKilled, RolloutObserved};
+use nameward_messages::probe::{Observation, ProbeRequest, ProberTells};
+use nameward_messages::targets::{TargetKind, Targets};
+use nameward_messages::verdict::{Deferral, DiagnosisTells};
+use nameward_messages::{Mono, NetnsCookie, NodeName, Now, PodUid};
+
+use crate::judge::judge;
+use crate::matrix::Matrix;
+use crate::record::{EvidenceRecord, Sample};
+use crate::rules::oom;
+
+mod asking;
+mod case;
+mod standing;
+#[cfg(test)]
+mod tests;
+
+pub use asking::{Want, WantPod};
+use case::Case;
+use standing::{Known, Ledger};
+
+/// Results of asked probes that are kept, and for how long.
+const PROBES: usize = 256;
+const PROBES_FOR: Duration = Duration::from_secs(120);
+/// OOM kills that are kept.
+const KILLS: usize = 32;
+/// A CoreDNS pod that was never ready counts as starting for this long after it was first seen.
+const STARTING: Duration = Duration::from_secs(120);
+/// A case is judged again at least this often.
+const REVIEW: Duration = Duration::from_secs(2);
+
+/// What of the configuration diagnosis goes by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Longest time for one collector.
+    pub collect_timeout: Duration,
+}
+
+impl From<&nameward_config::Config> for Settings {
+    fn from(config: &nameward_config::Config) -> Self {
+        Self { collect_timeout: config.diagnosis.collect_timeout.0 }
+    }
+}
+
+/// What diagnosis is told.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// By the prober.
+    Prober(ProberTells),
+    /// By the watcher: all targets.
+    Targets(Arc<Targets>),
+    /// By netns.
+    Namespace(NamespaceChanged),
+    /// By the watcher.
+    OomKilled(ContainerOomKilled),
+    /// By the watcher.
+    Rollout(RolloutObserved),
+    /// By the collectors: what [`Output::Collect`] asked for.
+    Evidence {
+        /// [`Want::id`].
+        id: u64,
+        /// What was read.
+        sample: Box<Sample>,
+    },
+    /// The configuration changed.
+    Configure(Settings),
+    /// The deadline has passed.
+    Tick,
+}
+
+/// What diagnosis wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Read this.
+    Collect(Want),
+    /// Ask this.
+    Probe(ProbeRequest),
+    /// Tell this.
+    Tell(DiagnosisTells),
+}
+
+/// When to judge: a whole node that fails tells of hundreds of paths at once, and each judgement looks at them all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Judging {
+    Now,
+    Soon,
+}
+
+/// The mind. See the module.
+#[derive(Debug)]
+pub struct DiagnosisMind {
+    node: NodeName,
+    settings: Settings,
+    matrix: Matrix,
+    targets: Arc<Targets>,
+    targets_since: Mono,
+    /// When a CoreDNS pod was first seen, and whether it was ever ready.
+    pods: BTreeMap<PodUid, (Mono, bool)>,
+    namespaces: BTreeMap<PodUid, Namespace>,
+    rollout: RolloutObserved,
+    kills: VecDeque<ContainerOomKilled>,
+    probes: VecDeque<Observation>,
+    case: Option<Case>,
+    ledger: Ledger,
+    deferred: Vec<Deferral>,
+    /// Numbers of requests and collections, never reused in a process's life of this mind.
+    serial: u64,
+}
+
+impl DiagnosisMind {
+    /// A mind that knows nothing yet.
+    #[must_use]
+    pub fn new(node: NodeName, settings: Settings) -> Self {
+        Self {
+            node,
+            settings,
+            matrix: Matrix::default(),
+            targets: Arc::default(),
+            targets_since: Mono::default(),
+            pods: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            rollout: RolloutObserved::default(),
+            kills: VecDeque::new(),
+            probes: VecDeque::new(),
+            case: None,
+            ledger: Ledger::default(),
+            deferred: Vec::new(),
+            serial: 0,
+        }
+    }
+
+    /// Takes an input and says what follows from it.
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Prober(ProberTells::Round(round)) => {
+                self.matrix.round(&round);
+                out.push(Output::Tell(DiagnosisTells::Matrix(self.matrix.digest())));
+            }
+            Input::Prober(ProberTells::Suspected(suspicion)) => {
+                let known = self.matrix.get(&suspicion.path).is_some_and(|s| s.suspected.is_some());
+                self.matrix.suspect(&suspicion);
+                if let Some(case) = self.case.as_mut().filter(|_| !known) {
+                    case.hurry(now);
+                }
+                return self.pursue(now, out, Judging::Soon);
+            }
+            Input::Prober(ProberTells::Cleared { path, recovered, .. }) => {
+                self.matrix.clear(&path, recovered);
+                return self.pursue(now, out, Judging::Soon);
+            }
+            Input::Prober(ProberTells::Answer(answer)) => {
+                if !asking::is_ours(&answer.id) {
+                    return;
+                }
+                self.note(now, &answer.observations);
+            }
+            Input::Targets(targets) => self.take_targets(now, targets),
+            Input::Namespace(change) => self.take_namespace(change),
+            Input::OomKilled(kill) => self.take_kill(kill),
+            Input::Rollout(rollout) => self.rollout = rollout,
+            Input::Evidence { id, sample } => {
+                let Some(case) = &mut self.case else { return };
+                if !case.take(now, id, *sample) {
+                    return;
+                }
+                // What is asked now lies between this sample and the next, so that counters show it.
+                self.ask_again(now, out);
+            }
+            Input::Configure(settings) => {
+                self.settings = settings;
+                return;
+            }
+            Input::Tick => {}
+        }
+        self.pursue(now, out, Judging::Now);
+    }
+
+    /// When to be asked again, told or not.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Mono> {
+        self.case.as_ref().map(Case::deadline)
+    }
+
+    /// A mind for one examination by a command: it has a matrix already, of which what failed last is suspected.
+    #[must_use]
+    pub fn examine(
+        node: NodeName,
+        settings: Settings,
+        targets: Arc<Targets>,
+        namespaces: Vec<Namespace>,
+        mut matrix: Matrix,
+    ) -> Self {
+        matrix.suspect_failing();
+        let pods = targets.pods.iter().map(|p| (p.uid.clone(), (Mono::default(), p.ready))).collect();
+        let namespaces = namespaces.into_iter().map(|n| (n.pod.clone(), n)).collect();
+        Self { matrix, targets, pods, namespaces, ..Self::new(node, settings) }
+    }
+
+    /// What failing paths there are, for `/state`.
+    #[must_use]
+    pub fn matrix(&self) -> &Matrix {
+        &self.matrix
+    }
+
+    /// Opens, pursues, judges or closes the case.
+    fn pursue(&mut self, now: Now, out: &mut Vec<Output>, judging: Judging) {
+        let failing = self.matrix.suspected().next().is_some();
+        let known = self.known();
+        if !failing && !self.killed_lately(now) {
+            if self.case.take().is_some() {
+                self.ledger.close(now, &self.matrix, &known, out);
+                self.tell_deferred(Vec::new(), out);
+            }
+            return;
+        }
+        if self.case.is_none() {
+            self.case = Some(Case::open(now));
+            self.ask_again(now, out);
+        }
+        self.ask_in_other_ways(now, out);
+        if failing {
+            self.collect(now, out);
+        }
+        if judging == Judging::Soon {
+            if let Some(case) = &mut self.case {
+                case.review_soon(now);
+            }
+            return;
+        }
+        let judgement = judge(&self.record(now));
+        self.ledger.settle(now, &judgement, &self.matrix, &known, out);
+        self.tell_deferred(judgement.deferred, out);
+        if let Some(case) = &mut self.case {
+            case.reviewed(now.mono + REVIEW, failing);
+        }
+    }
+
+    fn tell_deferred(&mut self, deferred: Vec<Deferral>, out: &mut Vec<Output>) {
+        // The counts in the text change with every round: that alone is no news.
+        let same = |a: &[Deferral], b: &[Deferral]| {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.subject == b.subject && a.to_node == b.to_node)
+        };
+        if !same(&deferred, &self.deferred) {
+            self.deferred.clone_from(&deferred);
+            out.push(Output::Tell(DiagnosisTells::Deferred(deferred)));
+        }
+    }
+
+    /// Asks for the next sample if it is due and none is under way.
+    fn collect(&mut self, now: Now, out: &mut Vec<Output>) {
+        let lost = self.settings.collect_timeout.saturating_mul(2) + Duration::from_secs(1);
+        let Some(case) = &mut self.case else { return };
+        if !case.due(now, lost) {
+            return;
+        }
+        self.serial += 1;
+        case.collecting(now, self.serial);
+        out.push(Output::Collect(self.want(self.serial)));
+    }
+
+    /// The record as it is now.
+    #[must_use]
+    pub fn record(&self, now: Now) -> EvidenceRecord {
+        let (previous, current, samples) = self.case.as_ref().map(Case::samples).unwrap_or_default();
+        EvidenceRecord {
+            now,
+            node: self.node.clone(),
+            targets: Arc::clone(&self.targets),
+            targets_since: self.targets_since,
+            namespaces: self.namespaces.clone(),
+            matrix: self.matrix.clone(),
+            probes: self.probes.iter().cloned().collect(),
+            rollout: self.rollout.clone(),
+            starting: self
+                .pods
+                .iter()
+                .filter(|(_, (first, ready))| !ready && now.mono.since(*first) < STARTING)
+                .map(|(uid, _)| uid.clone())
+                .collect(),
+            oom_kills: self.kills.iter().cloned().collect(),
+            previous,
+            current,
+            samples,
+        }
+    }
+
+    fn known(&self) -> Known {
+        let dns = self.targets.pods.iter().filter(|p| !p.terminating).map(|p| p.uid.clone()).collect();
+        Known { dns, here: self.namespaces.keys().cloned().collect() }
+    }
+
+    fn killed_lately(&self, now: Now) -> bool {
+        self.kills.iter().any(|kill| {
+            self.targets.pods.iter().any(|p| p.uid == kill.pod)
+                && Duration::try_from(now.wall.duration_since(kill.finished_at)).unwrap_or_default() <= oom::AFTERWARDS
+        })
+    }
+
+    fn note(&mut self, now: Now, observations: &[Observation]) {
+        self.probes.extend(observations.iter().cloned());
+        let surplus = self.probes.len().saturating_sub(PROBES);
+        self.probes.drain(..surplus);
+        self.probes.retain(|o| now.mono.since(o.at) <= PROBES_FOR);
+    }
+
+    fn take_targets(&mut self, now: Now, targets: Arc<Targets>) {
+        if self.targets.pods != targets.pods || self.targets.service != targets.service {
+            self.targets_since = now.mono;
+        }
+        self.pods.retain(|uid, _| targets.pods.iter().any(|p| &p.uid == uid));
+        for pod in &targets.pods {
+            let seen = self.pods.entry(pod.uid.clone()).or_insert((now.mono, false));
+            seen.1 |= pod.ready;
+        }
+        self.targets = targets;
+        let targets = Arc::clone(&self.targets);
+        self.matrix.keep(|path| match &path.target.kind {
+            TargetKind::Pod { uid, .. } => {
+                targets.pods.iter().any(|p| &p.uid == uid && p.ips.contains(&path.target.ip))
+            }
+            TargetKind::Service => targets.service.as_ref().is_some_and(|s| s.cluster_ips.contains(&path.target.ip)),
+            TargetKind::Nameserver | TargetKind::Upstream => true,
+        });
+    }
+
+    fn take_namespace(&mut self, change: NamespaceChanged) {
+        match change {
+            NamespaceChanged::Found(namespace) => {
+                let (pod, cookie) = (namespace.pod.clone(), namespace.cookie);
+                let nameservers = namespace.resolv.nameservers.clone();
+                self.namespaces.insert(pod.clone(), namespace);
+                self.matrix.keep(|path| {
+                    let gone = is_from(path, &pod, None) && !is_from(path, &pod, Some(cookie));
+                    let other = is_from(path, &pod, None)
+                        && matches!(path.target.kind, TargetKind::Nameserver)
+                        && !nameservers.contains(&path.target.ip);
+                    !gone && !other
+                });
+            }
+            NamespaceChanged::Gone { pod, cookie } => {
+                if self.namespaces.get(&pod).is_some_and(|n| n.cookie == cookie) {
+                    self.namespaces.remove(&pod);
+                }
+                self.matrix.keep(|path| !is_from(path, &pod, Some(cookie)));
+            }
+        }
+    }
+
+    fn take_kill(&mut self, kill: ContainerOomKilled) {
+        let known = self
+            .kills
+            .iter()
+            .any(|k| (&k.pod, &k.container, k.finished_at) == (&kill.pod, &kill.container, kill.finished_at));
+        if !known {
+            self.kills.push_back(kill);
+            let surplus = self.kills.len().saturating_sub(KILLS);
+            self.kills.drain(..surplus);
+        }
+    }
+}
+
+/// Whether a path starts in a pod, in a certain namespace of it if one is named.
+fn is_from(path: &nameward_messages::probe::PathKey, pod: &PodUid, at: Option<NetnsCookie>) -> bool {
+    match &path.vantage {
+        nameward_messages::namespaces::Vantage::Pod { uid, cookie, .. } => {
+            uid == pod && at.is_none_or(|at| at == *cookie)
+        }
+        nameward_messages::namespaces::Vantage::Host => false,
+    }
+}

@@ -1,0 +1,211 @@
+//! What to read and what to ask while a case is open.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nameward_messages::namespaces::{Namespace, Vantage};
+use nameward_messages::probe::{PathKey, ProbeItem, ProbeRequest, Purpose, QuestionKind};
+use nameward_messages::targets::{DnsPod, Target, TargetKind, Transport};
+use nameward_messages::{Now, ObjectKey, PodUid, RequestId};
+
+use super::{DiagnosisMind, Output};
+use crate::matrix::{Pick, target_pod, vantage_pod};
+use crate::rules::coredns::host_path;
+
+/// Most pods whose namespace is read in one sample.
+const MOST_PODS: usize = 12;
+/// Healthy pods that are read to compare with.
+const SIBLINGS: usize = 2;
+/// Most probes of one quick request.
+const MOST_ITEMS: usize = 24;
+/// Most paths that are asked in other ways in one case.
+const MOST_WAYS: usize = 8;
+/// Prefix of our requests' ids.
+const OURS: &str = "diagnosis-";
+/// Where CoreDNS's plugin `health` listens unless it is told otherwise.
+const HEALTH_PORT: u16 = 8080;
+
+/// What is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// Comes back with the sample.
+    pub id: u64,
+    /// Whether the packet filters are to be read; the node's other readings always are.
+    pub netfilter: bool,
+    /// Pods of this node.
+    pub pods: Vec<WantPod>,
+}
+
+/// One pod whose namespace is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantPod {
+    /// Its uid.
+    pub uid: PodUid,
+    /// Its namespace and name.
+    pub key: ObjectKey,
+    /// The file of its network namespace.
+    pub path: PathBuf,
+    /// For a CoreDNS pod: where `/health` is asked; sockets and counters are read too.
+    pub health: Option<SocketAddr>,
+}
+
+/// Whether an answer is to one of our requests.
+pub(super) fn is_ours(id: &RequestId) -> bool {
+    id.as_str().starts_with(OURS)
+}
+
+impl DiagnosisMind {
+    /// What to read for the paths that fail now.
+    pub(super) fn want(&self, id: u64) -> Want {
+        let mut froms: BTreeSet<&PodUid> = BTreeSet::new();
+        let mut tos: BTreeSet<&PodUid> = BTreeSet::new();
+        let (mut service, mut external) = (false, false);
+        for (path, _) in self.matrix.suspected() {
+            froms.extend(vantage_pod(path));
+            tos.extend(target_pod(path));
+            service |= matches!(path.target.kind, TargetKind::Service);
+            external |= path.question != QuestionKind::Internal;
+        }
+        let netfilter = service || !froms.is_empty();
+        let dns = |namespace: &&Namespace| self.local_dns(&namespace.pod).is_some();
+        let concerned = |n: &&Namespace| tos.contains(&n.pod) || service || external;
+        let first = self.namespaces.values().filter(|n| dns(n) && concerned(n));
+        let then = self.namespaces.values().filter(|n| !(dns(n) && concerned(n)) && froms.contains(&n.pod));
+        let mut pods: Vec<&Namespace> = first.chain(then).take(MOST_PODS - SIBLINGS).collect();
+        let siblings: Vec<&Namespace> = self
+            .namespaces
+            .values()
+            .filter(|n| !froms.contains(&n.pod) && !pods.iter().any(|p| p.pod == n.pod))
+            .take(SIBLINGS)
+            .collect();
+        pods.extend(siblings);
+        let pods = pods
+            .into_iter()
+            .map(|n| WantPod {
+                uid: n.pod.clone(),
+                key: n.key.clone(),
+                path: n.path.clone(),
+                health: self
+                    .local_dns(&n.pod)
+                    .and_then(|pod| pod.ips.first())
+                    .map(|ip| SocketAddr::new(*ip, HEALTH_PORT)),
+            })
+            .collect();
+        Want { id, netfilter, pods }
+    }
+
+    fn local_dns(&self, uid: &PodUid) -> Option<&DnsPod> {
+        self.targets.pods.iter().find(|p| &p.uid == uid && p.node.as_ref() == Some(&self.node))
+    }
+
+    /// Asks again, in the ordinary way, what fails and what it is compared with.
+    pub(super) fn ask_again(&mut self, now: Now, out: &mut Vec<Output>) {
+        let mut items: Vec<ProbeItem> = Vec::new();
+        let mut add = |path: PathKey, port: u16| {
+            if items.len() < MOST_ITEMS && !items.iter().any(|i| i.path == path) {
+                items.push(ProbeItem { path, port, purpose: Purpose::Diagnosis });
+            }
+        };
+        // CoreDNS pods of this node, by both transports from the host.
+        for pod in self.targets.pods.iter().filter(|p| p.node.as_ref() == Some(&self.node)) {
+            let Some((path, _)) = self.matrix.bad(Pick { pod: Some(&pod.uid), ..Pick::default() }).next() else {
+                continue;
+            };
+            for (transport, port) in [(Transport::Udp, pod.udp_port), (Transport::Tcp, pod.tcp_port)] {
+                add(host_path(pod, path.target.ip, transport), port.unwrap_or(53));
+            }
+        }
+        let mut froms: Vec<&PodUid> = Vec::new();
+        for (path, state) in self.matrix.suspected() {
+            match vantage_pod(path) {
+                Some(uid) if !froms.contains(&uid) && froms.len() < 4 => froms.push(uid),
+                Some(uid) if froms.contains(&uid) => {}
+                Some(_) => continue,
+                None if matches!(path.target.kind, TargetKind::Service) => {}
+                None => continue,
+            }
+            if path.question == QuestionKind::Internal {
+                add(path.clone(), state.port);
+            }
+            // A nameserver is wrong only if the Service answers the same pod.
+            if matches!(path.target.kind, TargetKind::Nameserver)
+                && let Some((ip, port)) = self.service_address(path.target.ip, path.transport)
+            {
+                add(PathKey { target: Target { kind: TargetKind::Service, ip }, ..path.clone() }, port);
+            }
+        }
+        for (path, port) in self.upstream_paths() {
+            add(path, port);
+        }
+        if items.is_empty() {
+            return;
+        }
+        let request = self.request(now, items);
+        out.push(Output::Probe(request));
+    }
+
+    /// Asks in other ways, once per path: with a held source port, with patience, with EDNS, A and AAAA at once.
+    pub(super) fn ask_in_other_ways(&mut self, now: Now, out: &mut Vec<Output>) {
+        let Some(case) = &mut self.case else { return };
+        let room = MOST_WAYS.saturating_sub(case.asked.len());
+        let fresh: Vec<(PathKey, u16)> = self
+            .matrix
+            .suspected()
+            .filter(|(path, _)| path.question == QuestionKind::Internal && !case.asked.contains(*path))
+            .map(|(path, state)| (path.clone(), state.port))
+            .take(room)
+            .collect();
+        let mut items = Vec::new();
+        for (path, port) in fresh {
+            case.asked.insert(path.clone());
+            let ways: &[Purpose] = match path.transport {
+                Transport::Udp => &[Purpose::HeldPort, Purpose::Patience, Purpose::Edns, Purpose::Both],
+                Transport::Tcp => &[Purpose::Patience],
+            };
+            items.extend(ways.iter().map(|purpose| ProbeItem { path: path.clone(), port, purpose: purpose.clone() }));
+        }
+        if !items.is_empty() {
+            let request = self.request(now, items);
+            out.push(Output::Probe(request));
+        }
+    }
+
+    fn request(&mut self, now: Now, items: Vec<ProbeItem>) -> ProbeRequest {
+        self.serial += 1;
+        let id = RequestId(format!("{OURS}{}-{}", now.mono.0.as_millis(), self.serial));
+        ProbeRequest { id, items, deadline: now.mono + Duration::from_secs(3) }
+    }
+
+    fn service_address(&self, like: IpAddr, transport: Transport) -> Option<(IpAddr, u16)> {
+        let service = self.targets.service.as_ref()?;
+        let port = match transport {
+            Transport::Udp => service.udp_port.as_ref(),
+            Transport::Tcp => service.tcp_port.as_ref(),
+        }?;
+        let ip = service.cluster_ips.iter().find(|ip| ip.is_ipv4() == like.is_ipv4())?;
+        Some((*ip, port.port))
+    }
+
+    /// The upstreams, from the host and from the CoreDNS pod that forwards there, while external names fail.
+    fn upstream_paths(&self) -> Vec<(PathKey, u16)> {
+        let outer = [QuestionKind::External, QuestionKind::Extra]
+            .into_iter()
+            .find(|question| self.matrix.bad(Pick { question: Some(*question), ..Pick::default() }).next().is_some());
+        let Some(question) = outer else { return Vec::new() };
+        let mut paths = Vec::new();
+        for pod in self.targets.pods.iter().filter(|p| p.node.as_ref() == Some(&self.node)) {
+            let Some(namespace) = self.namespaces.get(&pod.uid) else { continue };
+            let from_pod =
+                Vantage::Pod { uid: namespace.pod.clone(), key: namespace.key.clone(), cookie: namespace.cookie };
+            for ip in namespace.resolv.nameservers.iter().filter(|ip| !ip.is_loopback()).take(3) {
+                for vantage in [Vantage::Host, from_pod.clone()] {
+                    let target = Target { kind: TargetKind::Upstream, ip: *ip };
+                    paths.push((PathKey { vantage, target, transport: Transport::Udp, question }, 53));
+                }
+            }
+        }
+        paths
+    }
+}

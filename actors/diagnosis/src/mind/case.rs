@@ -1,0 +1,115 @@
+//! A case: from the first suspected path until every path is good. It decides when to read.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nameward_messages::probe::PathKey;
+use nameward_messages::{Mono, Now};
+
+use crate::record::Sample;
+
+/// From the beginning of one sample to the next while a case is young: the second one confirms the first.
+const FIRST_GAP: Duration = Duration::from_millis(1200);
+/// Later.
+const GAP: Duration = Duration::from_secs(2);
+/// After [`OFTEN`] samples: a case that lasts is not read to death.
+const SLOW_GAP: Duration = Duration::from_secs(10);
+/// Samples at the quick pace.
+const OFTEN: u32 = 15;
+/// What was asked when a sample came in must have time to get lost before the next one.
+const LOSE: Duration = Duration::from_millis(400);
+
+/// Suspicions and recoveries that come within this time are judged together.
+const SOON: Duration = Duration::from_millis(200);
+
+/// An open case.
+#[derive(Debug)]
+pub(super) struct Case {
+    previous: Option<Arc<Sample>>,
+    current: Option<Arc<Sample>>,
+    samples: u32,
+    /// Samples since the last thing that began to fail: it sets the pace.
+    pace: u32,
+    under_way: Option<(u64, Mono)>,
+    next: Mono,
+    review: Mono,
+    /// Paths that were asked in other ways already.
+    pub(super) asked: BTreeSet<PathKey>,
+}
+
+impl Case {
+    pub(super) fn open(now: Now) -> Self {
+        Self {
+            previous: None,
+            current: None,
+            samples: 0,
+            pace: 0,
+            under_way: None,
+            next: now.mono,
+            review: now.mono + SOON,
+            asked: BTreeSet::new(),
+        }
+    }
+
+    /// Whether a sample is due. One that did not come back within `lost` is given up.
+    pub(super) fn due(&mut self, now: Now, lost: Duration) -> bool {
+        if let Some((_, since)) = self.under_way {
+            if now.mono.since(since) < lost {
+                return false;
+            }
+            self.under_way = None;
+        }
+        now.mono >= self.next
+    }
+
+    pub(super) fn collecting(&mut self, now: Now, id: u64) {
+        self.under_way = Some((id, now.mono));
+    }
+
+    /// Takes a sample in; `false` if it is not the one that was asked for.
+    pub(super) fn take(&mut self, now: Now, id: u64, sample: Sample) -> bool {
+        if self.under_way.is_none_or(|(asked, _)| asked != id) {
+            return false;
+        }
+        self.under_way = None;
+        let began = sample.at;
+        self.previous = self.current.replace(Arc::new(sample));
+        self.samples = self.samples.saturating_add(1);
+        self.pace = self.pace.saturating_add(1);
+        let gap = match self.pace {
+            1 => FIRST_GAP,
+            n if n < OFTEN => GAP,
+            _ => SLOW_GAP,
+        };
+        self.next = (began + gap).max(now.mono + LOSE);
+        true
+    }
+
+    /// The case was judged and is to be judged again at `next`; without a failing path nothing is read until then.
+    pub(super) fn reviewed(&mut self, next: Mono, reading: bool) {
+        self.review = next;
+        if !reading {
+            self.next = self.next.max(next);
+        }
+    }
+
+    /// Something more began to fail: what was read before does not show it.
+    pub(super) fn hurry(&mut self, now: Now) {
+        self.pace = 0;
+        self.next = self.next.min(now.mono + LOSE);
+    }
+
+    /// Many things happen at once: judge them together.
+    pub(super) fn review_soon(&mut self, now: Now) {
+        self.review = self.review.min(now.mono + SOON);
+    }
+
+    pub(super) fn samples(&self) -> (Option<Arc<Sample>>, Option<Arc<Sample>>, u32) {
+        (self.previous.clone(), self.current.clone(), self.samples)
+    }
+
+    pub(super) fn deadline(&self) -> Mono {
+        if self.under_way.is_some() { self.review } else { self.review.min(self.next) }
+    }
+}

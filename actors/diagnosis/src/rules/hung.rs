@@ -1,0 +1,97 @@
+//! F01c: the whole process of a CoreDNS pod hangs.
+
+use nameward_messages::probe::Outcome;
+use nameward_messages::targets::DnsPod;
+use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope};
+
+use crate::finding::{Finding, RuleResult, View, confidence, dns_subject, not};
+use crate::matrix::Pick;
+use crate::record::{Health, Held, Sample};
+use crate::rules::coredns::{each, own_node, queue_line, swallowed, symptom_lines, unread, unread_queue};
+
+/// `coredns-hung`.
+pub fn judge(view: &View<'_>) -> RuleResult {
+    each(view, one)
+}
+
+fn one(view: &View<'_>, pod: &DnsPod) -> RuleResult {
+    let symptoms = match own_node(view, pod) {
+        Ok(symptoms) => symptoms,
+        Err(result) => return result,
+    };
+    if !matches!(symptoms.udp_outcome, Outcome::Timeout) {
+        return RuleResult::RuledOut(format!("UDP is not silent: {}", symptoms.udp_outcome));
+    }
+    if !matches!(symptoms.tcp_outcome, Outcome::ConnectedOnly) {
+        return RuleResult::RuledOut(format!("TCP is not accepted in silence: {}", symptoms.tcp_outcome));
+    }
+    let record = view.record;
+    let (udp, tcp) = (symptoms.udp_state.port, dns_tcp_port(pod));
+    let health = record.held(|sample| health_of(sample, pod).map(|h| matches!(h, Health::Silent)));
+    let accept = record.moved(|before, after| accept_queue(before, after, pod, tcp));
+    let queue = record.moved(|before, after| unread_queue(before, after, pod, udp));
+    let took = record.moved(|before, after| swallowed(before, after, pod));
+    let decided = [health, accept, queue].into_iter().max().unwrap_or(Held::Unread);
+    let (confidence, held) = match confidence(record, decided, true, "its queues are empty") {
+        Ok(confidence) => (confidence, decided),
+        // It reads, and answers nothing on either transport: the process lives, but not for its clients.
+        Err(RuleResult::RuledOut(_)) if took == Held::Twice => (Confidence::Probable, took),
+        Err(RuleResult::RuledOut(_)) if took == Held::Once => {
+            return RuleResult::Waiting("a second sample is awaited".to_owned());
+        }
+        Err(result) => return result,
+    };
+    let mut evidence = symptom_lines(&symptoms);
+    if let Some(said) = record.current.as_ref().and_then(|s| health_of(s, pod)) {
+        evidence.push(Evidence::new(format!("{} http :8080/health", pod.key), health_line(said)));
+    }
+    if accept == Held::Twice {
+        let line = format!("port {tcp}: connections wait to be accepted in two samples");
+        evidence.push(Evidence::new(format!("{} /proc/net/tcp", pod.key), line));
+    }
+    evidence.push(if held == Held::Unread { unread(record, pod) } else { queue_line(record, pod, udp) });
+    RuleResult::Verdicts(vec![Finding {
+        cause: Cause::CorednsHung,
+        scope: Scope::CorednsPod,
+        subject: dns_subject(pod),
+        confidence,
+        evidence,
+        ruled_out: vec![
+            not(Cause::CorednsUdpDead, "UDP is silent, not refused, and TCP does not answer either"),
+            not(Cause::CorednsUdpStuck, "TCP does not answer either"),
+            not(Cause::VethOffBridge, "the pod's kernel still completes TCP's handshake"),
+            not(
+                Cause::ForwardPolicyDrop,
+                "the host of the pod's own node, whose queries do not pass FORWARD, gets no answer",
+            ),
+        ],
+        explains: view
+            .explained(&[Pick { pod: Some(&pod.uid), ..Pick::default() }, Pick { service: true, ..Pick::default() }]),
+    }])
+}
+
+fn dns_tcp_port(pod: &DnsPod) -> u16 {
+    pod.tcp_port.or(pod.udp_port).unwrap_or(53)
+}
+
+fn health_of(sample: &Sample, pod: &DnsPod) -> Option<Health> {
+    sample.pods.get(&pod.uid)?.health.value().copied()
+}
+
+fn health_line(said: Health) -> String {
+    match said {
+        Health::Status(status) => format!("answers {status}"),
+        Health::Refused => "refused: nobody listens".to_owned(),
+        Health::Silent => "connects, no answer in time".to_owned(),
+        Health::Unreachable => "does not connect in time".to_owned(),
+    }
+}
+
+/// Whether connections wait that nobody accepts.
+fn accept_queue(before: &Sample, after: &Sample, pod: &DnsPod, port: u16) -> Option<bool> {
+    let waiting = |sample: &Sample| -> Option<u64> {
+        Some(sample.pods.get(&pod.uid)?.sockets.value()?.tcp_on(port).map(|row| row.rx_queue).sum())
+    };
+    let (old, new) = (waiting(before)?, waiting(after)?);
+    Some(old > 0 && new >= old)
+}

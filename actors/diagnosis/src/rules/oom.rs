@@ -1,0 +1,68 @@
+//! F05: CoreDNS is killed for want of memory.
+
+use std::time::Duration;
+
+use nameward_messages::pods::ContainerOomKilled;
+use nameward_messages::targets::DnsPod;
+use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope};
+
+use crate::finding::{Finding, RuleResult, Tally, View, dns_subject, not, probe_line};
+use crate::matrix::Pick;
+
+/// A kill older than this explains nothing.
+pub const RECENT: Duration = Duration::from_secs(600);
+/// Without a failing path, repeated kills stand for this long after the last.
+pub const AFTERWARDS: Duration = Duration::from_secs(120);
+
+/// `coredns-oom-killed`. A status that the API confirms needs no second sample: each kill is told once, and the
+/// failing paths were confirmed by the prober.
+pub fn judge(view: &View<'_>) -> RuleResult {
+    let mut tally = Tally::default();
+    for pod in &view.record.targets.pods {
+        tally.add(one(view, pod));
+    }
+    tally.done()
+}
+
+/// The recent kills of a CoreDNS pod, oldest first.
+pub fn recent<'a>(view: &View<'a>, pod: &DnsPod) -> Vec<&'a ContainerOomKilled> {
+    view.record.oom_kills.iter().filter(|k| k.pod == pod.uid && age(view, k) <= RECENT).collect()
+}
+
+fn age(view: &View<'_>, kill: &ContainerOomKilled) -> Duration {
+    let since = view.record.now.wall.duration_since(kill.finished_at);
+    Duration::try_from(since).unwrap_or(Duration::ZERO)
+}
+
+fn one(view: &View<'_>, pod: &DnsPod) -> RuleResult {
+    let kills = recent(view, pod);
+    let Some(last) = kills.last() else { return RuleResult::NotApplicable };
+    let to_it = Pick { pod: Some(&pod.uid), ..Pick::default() };
+    let failing = view.bad(to_it).next();
+    let again = kills.len() >= 2 && age(view, last) <= AFTERWARDS;
+    if failing.is_none() && !again {
+        return RuleResult::NotApplicable;
+    }
+    let limit =
+        last.memory_limit.map_or("no limit set on the container".to_owned(), |bytes| format!("limit {bytes} bytes"));
+    let mut evidence = vec![Evidence::new(
+        format!("{} status of container {}", pod.key, last.container),
+        format!(
+            "OOMKilled at {}, {} restarts, {} kills in the last ten minutes, {limit}",
+            last.finished_at,
+            last.restarts,
+            kills.len()
+        ),
+    )];
+    evidence.extend(failing.map(|(path, state)| probe_line(path, state.failing.as_ref().unwrap_or(&state.last))));
+    let killed = format!("the container was killed at {}", last.finished_at);
+    RuleResult::Verdicts(vec![Finding {
+        cause: Cause::CorednsOomKilled,
+        scope: Scope::CorednsPod,
+        subject: dns_subject(pod),
+        confidence: Confidence::Certain,
+        evidence,
+        ruled_out: vec![not(Cause::CorednsUdpDead, killed.clone()), not(Cause::CorednsHung, killed)],
+        explains: view.explained(&[to_it, Pick { service: true, ..Pick::default() }]),
+    }])
+}

@@ -1,0 +1,133 @@
+//! Something fails and no rule explains it: say what was read and what is not modelled.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nameward_kernel::facts::Reading;
+use nameward_kernel::kubeproxy::{self, Expected, Mode};
+use nameward_messages::PodUid;
+use nameward_messages::probe::PathKey;
+use nameward_messages::targets::Family;
+use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject};
+
+use crate::finding::{Finding, View, probe_line};
+use crate::judge::Judgement;
+use crate::matrix::{target_pod, vantage_pod};
+use crate::record::{EvidenceRecord, Sample};
+
+/// A path must have failed for this long.
+pub const AFTER: Duration = Duration::from_secs(20);
+/// A rule that still waits is waited for no longer than this.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Samples that must have been taken.
+const SAMPLES: u32 = 2;
+
+/// `unexplained`, given what the rules made of everything else.
+pub fn judge(view: &View<'_>, so_far: &Judgement) -> Option<Finding> {
+    let record = view.record;
+    if !so_far.findings.is_empty() || !so_far.deferred.is_empty() || record.samples < SAMPLES {
+        return None;
+    }
+    let least = if so_far.waiting.is_empty() { AFTER } else { PATIENCE };
+    let old: Vec<(&PathKey, _)> = record
+        .matrix
+        .suspected()
+        .filter(|(path, state)| {
+            view.open.contains(*path) && state.suspected.is_some_and(|since| record.now.mono.since(since) >= least)
+        })
+        .collect();
+    if old.is_empty() {
+        return None;
+    }
+    let explains: BTreeSet<PathKey> = old.iter().map(|(path, _)| (*path).clone()).collect();
+    let (scope, subject) = subject_of(record, &explains);
+    let mut evidence: Vec<Evidence> =
+        old.iter().take(3).map(|(path, s)| probe_line(path, s.failing.as_ref().unwrap_or(&s.last))).collect();
+    if explains.len() > 3 {
+        evidence.push(Evidence::new("probe", format!("{} more paths fail", explains.len() - 3)));
+    }
+    if let Some(sample) = &record.current {
+        evidence.push(Evidence::new(format!("{} read", record.node), what_was_read(sample)));
+        let unmodelled = not_modelled(record, sample);
+        if !unmodelled.is_empty() {
+            evidence.push(Evidence::new(format!("{} not modelled", record.node), unmodelled.join("; ")));
+        }
+    }
+    Some(Finding {
+        cause: Cause::Unexplained,
+        scope,
+        subject,
+        confidence: Confidence::Probable,
+        evidence,
+        ruled_out: Vec::new(),
+        explains,
+    })
+}
+
+/// The smallest thing that all failing paths have in common.
+fn subject_of(record: &EvidenceRecord, paths: &BTreeSet<PathKey>) -> (Scope, Subject) {
+    let froms: BTreeSet<Option<&PodUid>> = paths.iter().map(vantage_pod).collect();
+    let tos: BTreeSet<Option<&PodUid>> = paths.iter().map(target_pod).collect();
+    let single =
+        |set: &BTreeSet<Option<&PodUid>>| if set.len() == 1 { set.first().copied().flatten().cloned() } else { None };
+    if let Some(pod) = single(&tos).and_then(|uid| record.dns_pod(&uid)) {
+        return (Scope::CorednsPod, Subject::pod(&pod.key, &pod.uid));
+    }
+    if let Some(namespace) = single(&froms).and_then(|uid| record.namespaces.get(&uid)) {
+        return (Scope::Pod, Subject::pod(&namespace.key, &namespace.pod));
+    }
+    (Scope::Node, Subject::node(&record.node))
+}
+
+fn what_was_read(sample: &Sample) -> String {
+    let mut parts = Vec::new();
+    let host = &sample.host;
+    part(&mut parts, "links and routes", &host.topology);
+    part(&mut parts, "iptables-nft", &host.netfilter.iptables_nft);
+    part(&mut parts, "iptables-legacy", &host.netfilter.iptables_legacy);
+    part(&mut parts, "kube-proxy nft", &host.netfilter.kube_proxy_nft);
+    part(&mut parts, "sysctls", &host.sysctls);
+    let pods = sample.pods.values().filter(|p| p.topology.value().is_some()).count();
+    parts.push(format!("{pods} of {} pods' namespaces", sample.pods.len()));
+    parts.join(", ")
+}
+
+fn part<T>(parts: &mut Vec<String>, name: &str, reading: &Reading<T>) {
+    match reading {
+        Reading::Read(_) => parts.push(name.to_owned()),
+        Reading::NotRead => {}
+        Reading::NotPresent(_) => parts.push(format!("{name}: not present")),
+        Reading::NotPermitted(why) => parts.push(format!("{name}: not permitted ({why})")),
+        Reading::Failed(why) => parts.push(format!("{name}: failed ({why})")),
+    }
+}
+
+/// What is there that no rule knows how to read.
+fn not_modelled(record: &EvidenceRecord, sample: &Sample) -> Vec<String> {
+    let mut found = Vec::new();
+    let netfilter = &sample.host.netfilter;
+    if let Some(service) = &record.targets.service {
+        let expected = Expected::of(&record.targets, Family::Ipv4, &record.node);
+        let verdict = kubeproxy::judge(service, &expected, netfilter);
+        if verdict.mode == Mode::Ipvs {
+            found.push("kube-proxy in IPVS mode".to_owned());
+        }
+        found.extend(verdict.hints);
+    } else if let Some(chains) = netfilter.other_base_chains.value().filter(|c| !c.is_empty()) {
+        found.push(format!("base chains {}", chains.join(", ")));
+    }
+    if let Some(topology) = sample.host.topology.value() {
+        let ebpf = ["cilium_host", "cilium_net", "cilium_vxlan", "lxc_health"];
+        let links: Vec<&str> = topology
+            .links
+            .iter()
+            .map(|l| l.name.as_str())
+            .filter(|n| ebpf.contains(n) || n.starts_with("bpf"))
+            .collect();
+        if !links.is_empty() {
+            found.push(format!("an eBPF data plane (links {})", links.join(", ")));
+        }
+    }
+    found.truncate(8);
+    found
+}

@@ -1,0 +1,125 @@
+//! `/proc/thread-self/net` and sysctls of a namespace, read by a thread that is inside.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+
+use super::{Limits, unread, unreadable};
+use crate::enter::{EnterPool, Netns};
+use crate::facts::{ConntrackStat, Counters, Reading, SocketTable, Sysctls};
+use crate::procnet;
+
+/// Sockets of a namespace.
+pub async fn sockets(pool: &EnterPool, namespace: &Netns, limits: Limits) -> Reading<SocketTable> {
+    let files = ["udp", "udp6", "tcp", "tcp6"].map(|f| format!("/proc/thread-self/net/{f}"));
+    let texts = match read(pool, namespace, files.to_vec(), limits).await {
+        Ok(texts) => texts,
+        Err(reading) => return reading,
+    };
+    let mut table = SocketTable::default();
+    for (at, (path, text)) in texts.iter().enumerate() {
+        let text = match text {
+            Ok(text) => text,
+            // A kernel without IPv6 has no sockets of it.
+            Err(error) if path.ends_with('6') && error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return unread(path, error),
+        };
+        let (into, rows) = match at {
+            0 | 1 => (&mut table.udp, procnet::udp(text)),
+            _ => (&mut table.tcp_listen, procnet::tcp_listeners(text)),
+        };
+        match rows {
+            Ok(rows) => into.extend(rows),
+            Err(why) => return Reading::Failed(format!("{path}: {why}")),
+        }
+    }
+    Reading::Read(table)
+}
+
+/// Counters of a namespace.
+pub async fn counters(pool: &EnterPool, namespace: &Netns, limits: Limits) -> Reading<Counters> {
+    let files = ["snmp", "netstat"].map(|f| format!("/proc/thread-self/net/{f}"));
+    let texts = match read(pool, namespace, files.to_vec(), limits).await {
+        Ok(texts) => texts,
+        Err(reading) => return reading,
+    };
+    let mut all = Counters::default();
+    for (path, text) in &texts {
+        match text.as_deref().map(procnet::counters) {
+            Ok(Ok(counters)) => all.0.extend(counters.0),
+            Ok(Err(why)) => return Reading::Failed(format!("{path}: {why}")),
+            Err(error) => return unread(path, error),
+        }
+    }
+    Reading::Read(all)
+}
+
+/// Conntrack's own counters for a namespace.
+pub async fn conntrack_stat(pool: &EnterPool, namespace: &Netns, limits: Limits) -> Reading<ConntrackStat> {
+    let files = vec!["/proc/thread-self/net/stat/nf_conntrack".to_owned()];
+    let texts = match read(pool, namespace, files, limits).await {
+        Ok(texts) => texts,
+        Err(reading) => return reading,
+    };
+    match texts.first() {
+        Some((path, Ok(text))) => match procnet::conntrack_stat(text) {
+            Ok(stat) => Reading::Read(stat),
+            Err(why) => Reading::Failed(format!("{path}: {why}")),
+        },
+        Some((path, Err(error))) => unread(path, error),
+        None => Reading::NotRead,
+    }
+}
+
+/// Sysctls of a namespace; one that is not there is `None`.
+pub async fn sysctls(pool: &EnterPool, namespace: &Netns, limits: Limits) -> Reading<Sysctls> {
+    let files = [
+        "ipv4/ip_forward",
+        "bridge/bridge-nf-call-iptables",
+        "ipv4/conf/all/rp_filter",
+        "netfilter/nf_conntrack_count",
+        "netfilter/nf_conntrack_max",
+    ]
+    .map(|f| format!("/proc/sys/net/{f}"));
+    let texts = match read(pool, namespace, files.to_vec(), limits).await {
+        Ok(texts) => texts,
+        Err(reading) => return reading,
+    };
+    if let Some((path, Err(error))) =
+        texts.iter().find(|(_, t)| t.as_ref().is_err_and(|e| e.kind() != io::ErrorKind::NotFound))
+    {
+        return unread(path, error);
+    }
+    let mut values = texts.iter().map(|(_, text)| text.as_deref().ok().and_then(procnet::sysctl));
+    let mut next = || values.next().flatten();
+    Reading::Read(Sysctls {
+        ip_forward: next(),
+        bridge_nf_call_iptables: next(),
+        rp_filter_all: next(),
+        conntrack_count: next(),
+        conntrack_max: next(),
+    })
+}
+
+type Texts = Vec<(String, io::Result<String>)>;
+
+/// Reads files on a thread inside the namespace. Both `/proc/thread-self/net` and `/proc/sys/net` are those of the
+/// thread that reads.
+async fn read<T>(pool: &EnterPool, namespace: &Netns, files: Vec<String>, limits: Limits) -> Result<Texts, Reading<T>> {
+    let inside = pool.run(namespace, move || {
+        files.into_iter().map(|path| (bounded(&path, limits.bytes), path)).map(|(text, path)| (path, text)).collect()
+    });
+    match tokio::time::timeout(limits.within, inside).await {
+        Ok(Ok(texts)) => Ok(texts),
+        Ok(Err(error)) => Err(unreadable(&error)),
+        Err(_) => Err(Reading::Failed(format!("/proc was not read within {:?}", limits.within))),
+    }
+}
+
+fn bounded(path: &str, bytes: u64) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(bytes + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > bytes {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {bytes} bytes")));
+    }
+    Ok(text)
+}

@@ -1,0 +1,336 @@
+//! The decision: what each told thing does to which series, and what `/state` shows. Pure.
+
+mod paths;
+mod tally;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nameward_messages::namespaces::{Namespace, NamespaceChanged};
+use nameward_messages::plan::{IncidentSpec, IncidentStatus};
+use nameward_messages::probe::Round;
+use nameward_messages::remedy::{RemedyKind, RemedyOutcome, RemedyRecord};
+use nameward_messages::report::{NodeOrders, NodeReport};
+use nameward_messages::targets::Targets;
+use nameward_messages::verdict::{Deferral, DiagnosisTells, Verdict, VerdictKey};
+use nameward_messages::{Mono, NetnsCookie, Now, PodUid};
+
+use crate::input::{ConfigReload, MetricsInput};
+use crate::mind::paths::Paths;
+use crate::mind::tally::Tally;
+use crate::names::{Metric, PHASES, RELOAD_FAILED, RELOAD_OK, phase_label, scope_label};
+use crate::state::Snapshot;
+
+/// A snapshot is published at most this often.
+pub const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+/// Most remedies kept for `/state`.
+pub const MOST_REMEDIES: usize = 50;
+/// Most verdicts kept.
+pub const MOST_VERDICTS: usize = 256;
+/// Most incidents kept: as many as the cluster keeps.
+pub const MOST_INCIDENTS: usize = 200;
+/// Most namespaces kept.
+pub const MOST_NAMESPACES: usize = 2048;
+
+/// Values of a series' labels, in the order of [`crate::names::Spec::labels`].
+pub type Labels = Vec<Cow<'static, str>>;
+
+/// What is to be done with the registry and the pages.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// A counter grows.
+    Add {
+        /// Which.
+        metric: Metric,
+        /// Which series.
+        labels: Labels,
+        /// By how much.
+        by: u64,
+    },
+    /// A histogram sees these values, in seconds.
+    Observe {
+        /// Which.
+        metric: Metric,
+        /// Which series.
+        labels: Labels,
+        /// The values.
+        seconds: Vec<f64>,
+    },
+    /// A gauge has these series and no others.
+    Replace {
+        /// Which.
+        metric: Metric,
+        /// All its series.
+        series: Vec<(Labels, f64)>,
+    },
+    /// `/state` shows this from now on.
+    Publish(Arc<Snapshot>),
+}
+
+/// What is known, bounded.
+#[derive(Debug)]
+pub struct MetricsMind {
+    born: Now,
+    namespaces: BTreeMap<(PodUid, NetnsCookie), Arc<Namespace>>,
+    targets: Arc<Targets>,
+    paths: Paths,
+    verdicts: BTreeMap<VerdictKey, Arc<Verdict>>,
+    deferred: Arc<Vec<Deferral>>,
+    remedies: VecDeque<Arc<RemedyRecord>>,
+    incidents: BTreeMap<String, Arc<(IncidentSpec, IncidentStatus)>>,
+    orders: Option<Arc<NodeOrders>>,
+    report: Option<Arc<NodeReport>>,
+    round: Option<(u64, Duration)>,
+    leader: bool,
+    api_reachable: Option<bool>,
+    config_hash: Option<String>,
+    config_error: Option<String>,
+    losses: Arc<Vec<String>>,
+    published: Option<Mono>,
+    dirty: bool,
+}
+
+impl MetricsMind {
+    /// A mind that knows nothing yet.
+    #[must_use]
+    pub fn new(now: Now) -> Self {
+        Self {
+            born: now,
+            namespaces: BTreeMap::new(),
+            targets: Arc::default(),
+            paths: Paths::default(),
+            verdicts: BTreeMap::new(),
+            deferred: Arc::default(),
+            remedies: VecDeque::new(),
+            incidents: BTreeMap::new(),
+            orders: None,
+            report: None,
+            round: None,
+            leader: false,
+            api_reachable: None,
+            config_hash: None,
+            config_error: None,
+            losses: Arc::default(),
+            published: None,
+            dirty: true,
+        }
+    }
+
+    /// Takes in what was told.
+    pub fn step(&mut self, now: Now, input: MetricsInput, out: &mut Vec<Output>) {
+        self.dirty |= !matches!(input, MetricsInput::Tick);
+        match input {
+            MetricsInput::Round(round) => self.round(&round, out),
+            MetricsInput::Answer(answer) => Tally::of(&answer.observations).report(out),
+            MetricsInput::Suspected(suspicion) => {
+                self.paths.suspect(suspicion.path.clone(), suspicion.at.wall);
+                self.suspected(out);
+            }
+            MetricsInput::Cleared { path } => {
+                self.paths.clear(&path);
+                self.suspected(out);
+            }
+            MetricsInput::Verdict(tells) => self.diagnosis(tells, out),
+            MetricsInput::Remedy(record) => self.remedy(record, out),
+            MetricsInput::Oom(_) => out.push(count(Metric::OomCount, [], 1)),
+            MetricsInput::Targets(targets) => {
+                self.paths.keep_targets(&targets);
+                self.targets = targets;
+                out.push(self.paths.coredns_up(&self.targets));
+                self.suspected(out);
+            }
+            MetricsInput::Namespace(changed) => self.namespace(changed, out),
+            MetricsInput::Leader(leader) => {
+                self.leader = leader;
+                out.push(gauge(Metric::Leader, bit(leader)));
+            }
+            MetricsInput::Api { reachable } => {
+                self.api_reachable = Some(reachable);
+                out.push(gauge(Metric::ApiReachable, bit(reachable)));
+            }
+            MetricsInput::Orders(orders) => self.orders = Some(orders),
+            MetricsInput::Report(report) => self.report = Some(report),
+            MetricsInput::Incident { name, spec, status } => {
+                self.incidents.insert(name, Arc::new((spec, status)));
+                self.bound_incidents();
+                out.push(self.incident_phases());
+            }
+            MetricsInput::IncidentGone { name } => {
+                self.incidents.remove(&name);
+                out.push(self.incident_phases());
+            }
+            MetricsInput::Losses(losses) => self.losses = Arc::new(losses),
+            MetricsInput::ConfigReload(reload) => self.reload(reload, out),
+            // What of it matters here (who may see the state) is the shell's.
+            MetricsInput::Reconfigure(_) | MetricsInput::Tick => {}
+        }
+        self.publish(now, out);
+    }
+
+    /// When [`MetricsInput::Tick`] is due: something changed since the last snapshot.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Mono> {
+        match (self.dirty, self.published) {
+            (true, Some(at)) => Some(at + PUBLISH_EVERY),
+            _ => None,
+        }
+    }
+
+    fn round(&mut self, round: &Round, out: &mut Vec<Output>) {
+        Tally::of(&round.observations).report(out);
+        self.paths.saw(round);
+        self.round = Some((round.number, round.period));
+        out.push(count(Metric::Rounds, [], 1));
+        out.push(gauge(Metric::RoundPeriod, round.period.as_secs_f64()));
+        out.push(gauge(Metric::RoundDuration, round.ended.mono.since(round.began.mono).as_secs_f64()));
+        out.push(self.paths.coredns_up(&self.targets));
+        self.suspected(out);
+    }
+
+    fn diagnosis(&mut self, tells: DiagnosisTells, out: &mut Vec<Output>) {
+        match tells {
+            DiagnosisTells::Stands(verdict) => {
+                let key = verdict.key();
+                let known = self.verdicts.contains_key(&key);
+                // A rebuilt mind is told again what its predecessor has counted.
+                if !known && verdict.since.mono >= self.born.mono {
+                    out.push(count(Metric::VerdictsTotal, [verdict.cause.id()], 1));
+                }
+                if known || self.verdicts.len() < MOST_VERDICTS {
+                    self.verdicts.insert(key, Arc::new(verdict));
+                }
+                out.push(self.standing());
+            }
+            DiagnosisTells::Ended { key, .. } => {
+                self.verdicts.remove(&key);
+                out.push(self.standing());
+            }
+            DiagnosisTells::Deferred(deferred) => self.deferred = Arc::new(deferred),
+            // The page shows the paths themselves.
+            DiagnosisTells::Matrix(_) => {}
+        }
+    }
+
+    fn remedy(&mut self, record: RemedyRecord, out: &mut Vec<Output>) {
+        let labels = [record.kind.id(), record.mode.label(), record.outcome.label()];
+        out.push(count(Metric::Remedies, labels, 1));
+        if record.kind == RemedyKind::EvictPod && record.outcome == RemedyOutcome::Done {
+            out.push(count(Metric::RestartCount, [], 1));
+        }
+        self.remedies.push_back(Arc::new(record));
+        if self.remedies.len() > MOST_REMEDIES {
+            self.remedies.pop_front();
+        }
+    }
+
+    fn namespace(&mut self, changed: NamespaceChanged, out: &mut Vec<Output>) {
+        match changed {
+            NamespaceChanged::Found(namespace) => {
+                let key = (namespace.pod.clone(), namespace.cookie);
+                if self.namespaces.len() < MOST_NAMESPACES || self.namespaces.contains_key(&key) {
+                    self.namespaces.insert(key, Arc::new(namespace));
+                }
+            }
+            NamespaceChanged::Gone { pod, cookie } => {
+                self.paths.forget_vantage(&pod, cookie);
+                self.namespaces.remove(&(pod, cookie));
+                self.suspected(out);
+            }
+        }
+        out.push(gauge(Metric::Namespaces, number(self.namespaces.len())));
+    }
+
+    fn reload(&mut self, reload: ConfigReload, out: &mut Vec<Output>) {
+        let (result, good) = match reload {
+            ConfigReload::Ok { hash } => {
+                self.config_hash = Some(hash);
+                self.config_error = None;
+                (RELOAD_OK, true)
+            }
+            ConfigReload::Failed { because } => {
+                self.config_error = Some(because);
+                (RELOAD_FAILED, false)
+            }
+        };
+        out.push(count(Metric::ConfigReloads, [result], 1));
+        out.push(gauge(Metric::ConfigGood, bit(good)));
+    }
+
+    fn suspected(&self, out: &mut Vec<Output>) {
+        out.push(gauge(Metric::SuspectedPaths, number(self.paths.suspected())));
+    }
+
+    fn standing(&self) -> Output {
+        let mut standing: BTreeMap<_, usize> = BTreeMap::new();
+        for verdict in self.verdicts.values() {
+            *standing.entry((verdict.cause, verdict.scope)).or_default() += 1;
+        }
+        let series = standing
+            .into_iter()
+            .map(|((cause, scope), n)| (vec![cause.id().into(), scope_label(scope).into()], number(n)))
+            .collect();
+        Output::Replace { metric: Metric::Verdicts, series }
+    }
+
+    fn incident_phases(&self) -> Output {
+        let of = |phase| self.incidents.values().filter(|incident| incident.1.phase == phase).count();
+        let series = PHASES.map(|phase| (vec![phase_label(phase).into()], number(of(phase)))).into();
+        Output::Replace { metric: Metric::Incidents, series }
+    }
+
+    /// The ones that were opened first go first.
+    fn bound_incidents(&mut self) {
+        while self.incidents.len() > MOST_INCIDENTS {
+            let oldest = self.incidents.iter().min_by_key(|(_, incident)| incident.1.opened_at).map(|(name, _)| name);
+            let Some(oldest) = oldest.cloned() else { return };
+            self.incidents.remove(&oldest);
+        }
+    }
+
+    fn publish(&mut self, now: Now, out: &mut Vec<Output>) {
+        let due = self.published.is_none_or(|at| now.mono.since(at) >= PUBLISH_EVERY);
+        if !self.dirty || !due {
+            return;
+        }
+        self.dirty = false;
+        self.published = Some(now.mono);
+        out.push(Output::Publish(Arc::new(Snapshot {
+            at: Some(now),
+            namespaces: self.namespaces.values().cloned().collect(),
+            targets: Arc::clone(&self.targets),
+            matrix: self.paths.entries(),
+            matrix_left_out: self.paths.left_out(),
+            suspected: self.paths.suspects(),
+            verdicts: self.verdicts.values().cloned().collect(),
+            deferred: Arc::clone(&self.deferred),
+            remedies: self.remedies.iter().cloned().collect(),
+            incidents: self.incidents.iter().map(|(name, about)| (name.clone(), Arc::clone(about))).collect(),
+            orders: self.orders.clone(),
+            report: self.report.clone(),
+            round: self.round,
+            leader: self.leader,
+            api_reachable: self.api_reachable,
+            config_hash: self.config_hash.clone(),
+            config_error: self.config_error.clone(),
+            losses: Arc::clone(&self.losses),
+        })));
+    }
+}
+
+fn count<const N: usize>(metric: Metric, labels: [&'static str; N], by: u64) -> Output {
+    Output::Add { metric, labels: labels.into_iter().map(Cow::Borrowed).collect(), by }
+}
+
+fn gauge(metric: Metric, value: f64) -> Output {
+    Output::Replace { metric, series: vec![(Vec::new(), value)] }
+}
+
+fn bit(on: bool) -> f64 {
+    f64::from(u8::from(on))
+}
+
+fn number(n: usize) -> f64 {
+    u32::try_from(n).map_or(f64::from(u32::MAX), f64::from)
+}

@@ -1,0 +1,62 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use nameward_config::Config;
+use nameward_supervision::{RestartBudget, Supervisor, inbox, run};
+
+use super::*;
+use crate::{MetricsActor, MetricsInput};
+
+fn pages() -> Pages {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _inside = runtime.enter();
+    let board = Supervisor::new(RestartBudget::default()).board();
+    Pages::new(About { version: "1".into(), node: "n".into(), role: "agent".into() }, board).unwrap()
+}
+
+#[test]
+fn the_state_is_for_loopback_alone() {
+    let pages = pages();
+    for own in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
+        assert_eq!(pages.state(own.parse().unwrap()).status, 200, "{own}");
+    }
+    for stranger in ["10.244.1.7", "172.30.0.11", "::ffff:10.0.0.1", "fe80::1"] {
+        let page = pages.state(stranger.parse().unwrap());
+        assert_eq!(page.status, 403);
+        assert!(page.body.contains("loopback") && page.body.contains("metrics.open_state"), "{}", page.body);
+    }
+    pages.open_state(true);
+    assert_eq!(pages.state("10.244.1.7".parse().unwrap()).status, 200);
+    pages.open_state(false);
+    assert_eq!(pages.state("10.244.1.7".parse().unwrap()).status, 403);
+}
+
+#[test]
+fn nothing_started_is_live_but_not_ready() {
+    let pages = pages();
+    assert_eq!(pages.healthz().status, 200);
+    assert_eq!(pages.readyz().status, 503);
+}
+
+#[test]
+fn a_reload_opens_and_closes_the_state() {
+    run(|| async {
+        let mut supervisor = Supervisor::new(RestartBudget::default());
+        let about = About { version: "1".into(), node: "n".into(), role: "agent".into() };
+        let pages = Pages::new(about, supervisor.board()).unwrap();
+        let shown = pages.clone();
+        let (outlet, inbox) = inbox(ActorName::Metrics, 4);
+        supervisor.start(inbox, move || MetricsActor::new(&Config::default(), pages.clone()));
+        for (open, status) in [(true, 200), (false, 403)] {
+            let mut config = Config::default();
+            config.metrics.open_state = open;
+            outlet.tell(MetricsInput::Reconfigure(Arc::new(config)));
+            let becomes = async {
+                while shown.state("10.244.1.7".parse().unwrap()).status != status {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(std::time::Duration::from_secs(20), becomes).await.unwrap();
+        }
+    })
+    .unwrap();
+}

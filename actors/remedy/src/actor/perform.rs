@@ -1,0 +1,129 @@
+//! One request of the shared executor, made and translated. Nothing is repeated here.
+
+use nameward_cluster::calls::{CallError as Failed, Cluster, Run};
+use nameward_cluster::failure::Class;
+use nameward_cluster::names::PAUSED;
+use nameward_cluster::owners;
+use nameward_cluster::wire::{Deployment, IncidentObject, Pod, Workload};
+use nameward_messages::ObjectKey;
+use nameward_messages::cluster_view::WorkloadKind;
+
+use crate::shared::call::{ApiCall, CallError, CallResult, IncidentRead, PodRead, Reply, WorkloadRead};
+
+/// Makes the request.
+pub(super) async fn perform(cluster: &Cluster, call: ApiCall) -> CallResult {
+    match call {
+        ApiCall::ReadIncident { name } => {
+            absent_as_none(cluster.get_incident(&name).await).map(|i| Reply::Incident(i.map(incident)))
+        }
+        ApiCall::WriteIncident { name, resource_version, status } => {
+            let written = cluster.write_incident(&name, Some(&resource_version), &status).await.map_err(failed)?;
+            Ok(Reply::Written { resource_version: written.metadata.resource_version })
+        }
+        ApiCall::ListIncidents => {
+            let all = cluster.list_incidents().await.map_err(failed)?;
+            Ok(Reply::Incidents(all.into_iter().map(incident).collect()))
+        }
+        ApiCall::ReadPod { pod: key } => absent_as_none(cluster.get_pod(&key).await).map(|p| Reply::Pod(p.map(|p| pod(&p)))),
+        ApiCall::ReadWorkload { workload: key, kind } => {
+            let read = read_workload(cluster, &key, kind).await;
+            absent_as_none(read).map(|found| Reply::Workload(found.map(|w| workload(&w))))
+        }
+        ApiCall::Evict { pod, uid, resource_version, dry_run } => {
+            cluster.evict(&pod, &uid, &resource_version, run(dry_run)).await.map_err(failed)?;
+            Ok(Reply::Accepted)
+        }
+        ApiCall::PatchMemory { kind: WorkloadKind::DaemonSet, .. } => {
+            Err(CallError::Refused("the memory limit of a DaemonSet is not changed".to_owned()))
+        }
+        ApiCall::PatchMemory { workload, kind: WorkloadKind::Deployment, resource_version, container, to, dry_run } => {
+            cluster.raise_memory(&workload, &resource_version, &container, to, run(dry_run)).await.map_err(failed)?;
+            Ok(Reply::Accepted)
+        }
+        ApiCall::ResizePod { pod, uid, container, to } => {
+            cluster.resize_pod(&pod, &uid, &container, to, Run::Real).await.map_err(failed)?;
+            Ok(Reply::Accepted)
+        }
+    }
+}
+
+async fn read_workload(cluster: &Cluster, key: &ObjectKey, kind: WorkloadKind) -> Result<Workload, Failed> {
+    match kind {
+        WorkloadKind::Deployment => cluster.get_deployment(key).await.map(|Deployment(found)| found),
+        WorkloadKind::DaemonSet => cluster.get_daemon_set(key).await.map(|found| found.0),
+    }
+}
+
+fn run(dry: bool) -> Run {
+    if dry { Run::Dry } else { Run::Real }
+}
+
+fn absent_as_none<T>(result: Result<T, Failed>) -> Result<Option<T>, CallError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.class == Class::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn failed(error: Failed) -> CallError {
+    let says = error.explain();
+    match error.class {
+        Class::NotFound => CallError::NotFound,
+        Class::Conflict => CallError::Conflict(says),
+        Class::TooMany { .. } => CallError::NotNow(says),
+        Class::Forbidden | Class::TwoBudgets | Class::Invalid => CallError::Refused(says),
+        Class::Unreachable => CallError::NotSent(says),
+        Class::OutcomeUnknown => CallError::Unknown(says),
+    }
+}
+
+/// A status that cannot be read is not taken for an empty one: without its version no write on it can succeed.
+fn incident(object: IncidentObject) -> IncidentRead {
+    let readable = object.status.is_some() || object.spec.is_some();
+    IncidentRead {
+        name: object.metadata.name,
+        resource_version: if readable { object.metadata.resource_version } else { String::new() },
+        status: object.status.unwrap_or_default(),
+    }
+}
+
+fn pod(pod: &Pod) -> PodRead {
+    PodRead {
+        uid: pod.metadata.uid.as_str().into(),
+        resource_version: pod.metadata.resource_version.clone(),
+        ready: pod.ready(),
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+fn workload(found: &Workload) -> WorkloadRead {
+    let meta = &found.metadata.meta;
+    let containers = &found.spec.template.spec.containers;
+    let owner = containers.iter().find_map(|container| {
+        owners::reconciler(&meta.labels, &found.metadata.managed_fields, &owners::memory_limit(&container.name))
+    });
+    let limits = containers.iter().filter_map(|c| c.resources.limits.memory.map(|limit| (c.name.clone(), limit)));
+    WorkloadRead {
+        resource_version: meta.resource_version.clone(),
+        replicas: found.spec.replicas.unwrap_or(1).max(found.status.desired_number_scheduled),
+        ready: found.status.ready_replicas,
+        rollout: rollout(found),
+        paused: meta.flagged(PAUSED),
+        memory_limits: limits.collect(),
+        memory_owner: owner,
+    }
+}
+
+/// As the watcher judges it: pods that are merely not available are no rollout, that may be the very fault.
+fn rollout(found: &Workload) -> Option<String> {
+    let status = &found.status;
+    let (generation, observed) = (found.metadata.meta.generation, status.observed_generation);
+    if observed < generation {
+        return Some(format!("generation {generation} is not observed yet (at {observed})"));
+    }
+    if status.replicas > status.updated_replicas {
+        return Some(format!("{} pods of an older template are still there", status.replicas - status.updated_replicas));
+    }
+    None
+}

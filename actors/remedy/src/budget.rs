@@ -1,0 +1,200 @@
+//! How often a shared remedy may be tried. Rebuilt from the incidents' ladders, so that a restart does not reset it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nameward_messages::cluster_view::IncidentView;
+use nameward_messages::remedy::{RemedyKind, RemedyOutcome, RemedyRecord};
+use nameward_messages::time::Now;
+use nameward_messages::verdict::Subject;
+
+/// The limits in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// No shared remedy within this time after the last.
+    pub every: Duration,
+    /// Most shared remedies in an hour.
+    pub per_hour: u32,
+    /// Most tries of one remedy on one target.
+    pub per_target: u32,
+}
+
+/// Which limit is spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spent {
+    /// The last shared remedy was too short a time ago; this much is left to wait.
+    Spacing(Duration),
+    /// The hour's number is spent; this much is left to wait.
+    Hour(Duration),
+    /// The target's tries are spent. Waiting does not help.
+    Target(u32),
+}
+
+/// One try that was made, by whoever made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Try {
+    kind: RemedyKind,
+    subject: Subject,
+    at: Timestamp,
+    /// On the monotonic clock of this process, in milliseconds; negative for what happened before its origin.
+    mono_ms: i128,
+}
+
+/// The tries that are known.
+#[derive(Clone, Debug, Default)]
+pub struct Budget {
+    tries: Vec<Try>,
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// Tries are kept for as long as incidents are.
+const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+const MOST: usize = 1024;
+
+impl Budget {
+    /// Counts one try that starts now.
+    pub fn spend(&mut self, now: Now, kind: RemedyKind, subject: &Subject) {
+        self.note(now, kind, subject, now.wall);
+    }
+
+    /// Counts one try whose intent was written at `at`, which its records carry.
+    pub fn spend_at(&mut self, now: Now, kind: RemedyKind, subject: &Subject, at: Timestamp) {
+        self.note(now, kind, subject, at);
+    }
+
+    /// Takes over what the incidents' ladders and standing intents say. A try that is known already is not counted
+    /// twice. Wall-clock times are turned into monotonic ones when they are first seen; a time that lies ahead counts as now.
+    pub fn learn(&mut self, now: Now, incidents: &[IncidentView]) {
+        for incident in incidents {
+            for (kind, subject, at) in tries_of(&incident.status.ladder) {
+                self.note(now, kind, subject, at);
+            }
+            if let Some(intent) = &incident.status.intent {
+                self.note(now, intent.kind, &intent.subject, intent.at);
+            }
+        }
+        let oldest = millis(now.mono.0) - i128::from(u32::try_from(KEEP.as_secs()).unwrap_or(u32::MAX)) * 1000;
+        self.tries.retain(|tried| tried.mono_ms >= oldest);
+        if self.tries.len() > MOST {
+            self.tries.sort_by_key(|tried| tried.mono_ms);
+            let surplus = self.tries.len() - MOST;
+            self.tries.drain(..surplus);
+        }
+    }
+
+    /// Which limit forbids one more try now, if one does.
+    #[must_use]
+    pub fn forbids(&self, now: Now, limits: Limits, kind: RemedyKind, subject: &Subject) -> Option<Spent> {
+        let on_target = self.tries.iter().filter(|t| t.kind == kind && t.subject == *subject).count();
+        if on_target >= limits.per_target as usize {
+            return Some(Spent::Target(limits.per_target));
+        }
+        let now_ms = millis(now.mono.0);
+        let left = |tried: &Try, window: Duration| {
+            let left = tried.mono_ms + millis(window) - now_ms;
+            u64::try_from(left).ok().filter(|ms| *ms > 0).map(Duration::from_millis)
+        };
+        if let Some(wait) = self.tries.iter().filter_map(|tried| left(tried, limits.every)).max() {
+            return Some(Spent::Spacing(wait));
+        }
+        let mut in_hour: Vec<Duration> = self.tries.iter().filter_map(|tried| left(tried, HOUR)).collect();
+        in_hour.sort_unstable();
+        let surplus = in_hour.len().checked_sub(limits.per_hour.max(1) as usize)?;
+        in_hour.get(surplus).copied().map(Spent::Hour)
+    }
+
+    fn note(&mut self, now: Now, kind: RemedyKind, subject: &Subject, at: Timestamp) {
+        // An intent and the records of its outcome carry one moment: they are one try.
+        let same = |tried: &Try| {
+            tried.kind == kind && tried.subject == *subject && tried.at.duration_since(at).unsigned_abs() < SAME_TRY
+        };
+        if self.tries.iter().any(same) {
+            return;
+        }
+        let age = i128::from(now.wall.duration_since(at).as_millis().clamp(0, i128::from(u32::MAX) * 1000) as i64);
+        self.tries.push(Try { kind, subject: subject.clone(), at, mono_ms: millis(now.mono.0) - age });
+    }
+}
+
+/// The records of a try carry the moment at which its intent was written; this allows for a rounded copy.
+const SAME_TRY: Duration = Duration::from_secs(1);
+
+/// The tries that a ladder records. `Unknown` and the record that settles it are one.
+fn tries_of(ladder: &[RemedyRecord]) -> impl Iterator<Item = (RemedyKind, &Subject, Timestamp)> {
+    ladder
+        .iter()
+        .filter(|r| {
+            r.kind.shared()
+                && matches!(r.outcome, RemedyOutcome::Done | RemedyOutcome::Unknown | RemedyOutcome::Failed)
+        })
+        .map(|r| (r.kind, &r.subject, r.at))
+}
+
+fn millis(d: Duration) -> i128 {
+    i128::try_from(d.as_millis()).unwrap_or(i128::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use nameward_messages::verdict::SubjectKind;
+
+    const LIMITS: Limits = Limits { every: Duration::from_secs(300), per_hour: 3, per_target: 3 };
+
+    fn pod(name: &str) -> Subject {
+        Subject {
+            kind: SubjectKind::Pod,
+            namespace: Some("kube-system".into()),
+            name: name.into(),
+            uid: Some(name.into()),
+        }
+    }
+
+    fn at(s: u64) -> Now {
+        Now::at(Duration::from_secs(s))
+    }
+
+    #[test]
+    fn two_tries_are_five_minutes_apart_and_three_fill_an_hour() {
+        let mut budget = Budget::default();
+        for (n, s) in [1000, 1300, 1600].into_iter().enumerate() {
+            let subject = pod(&format!("coredns-{n}"));
+            assert_eq!(budget.forbids(at(s), LIMITS, RemedyKind::EvictPod, &subject), None);
+            budget.spend(at(s), RemedyKind::EvictPod, &subject);
+            assert_eq!(
+                budget.forbids(at(s + 299), LIMITS, RemedyKind::RaiseMemory, &pod("other")),
+                Some(Spent::Spacing(Duration::from_secs(1)))
+            );
+        }
+        assert_eq!(
+            budget.forbids(at(1900), LIMITS, RemedyKind::EvictPod, &pod("x")),
+            Some(Spent::Hour(Duration::from_secs(2700)))
+        );
+        assert_eq!(budget.forbids(at(4600), LIMITS, RemedyKind::EvictPod, &pod("x")), None);
+    }
+
+    #[test]
+    fn a_target_has_its_own_number_of_tries() {
+        let mut budget = Budget::default();
+        for s in [0, 10_000, 20_000] {
+            budget.spend(at(s), RemedyKind::EvictPod, &pod("a"));
+        }
+        assert_eq!(budget.forbids(at(90_000), LIMITS, RemedyKind::EvictPod, &pod("a")), Some(Spent::Target(3)));
+        assert_eq!(budget.forbids(at(90_000), LIMITS, RemedyKind::EvictPod, &pod("b")), None);
+    }
+
+    #[test]
+    fn what_happened_before_this_process_counts_by_its_age() {
+        let mut budget = Budget::default();
+        let now = at(20);
+        let ago = |s: i64| now.wall.checked_sub(jiff::SignedDuration::from_secs(s)).unwrap();
+        budget.note(now, RemedyKind::EvictPod, &pod("old"), ago(400));
+        assert_eq!(budget.forbids(now, LIMITS, RemedyKind::EvictPod, &pod("b")), None);
+        budget.note(now, RemedyKind::EvictPod, &pod("late"), ago(100));
+        assert_eq!(
+            budget.forbids(now, LIMITS, RemedyKind::EvictPod, &pod("b")),
+            Some(Spent::Spacing(Duration::from_secs(200)))
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! The whole loop of both minds in virtual time: from a verdict to a verified recovery, and every way in which it may be cut.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod world;
+
+use nameward_messages::plan::IncidentPhase;
+use nameward_messages::remedy::{Mode, RemedyOutcome};
+use world::{World, act_config, check};
+
+fn outcomes(world: &World) -> Vec<RemedyOutcome> {
+    world.incidents.values().flat_map(|i| i.status.ladder.iter().map(|r| r.outcome)).collect()
+}
+
+fn all_resolved(world: &World) -> bool {
+    !world.incidents.is_empty()
+        && world.incidents.values().all(|i| i.status.phase == IncidentPhase::Resolved && i.status.intent.is_none())
+}
+
+#[test]
+fn a_deaf_pod_is_evicted_once_replaced_and_verified() {
+    let mut world = World::new(act_config(), 2, 2, 1);
+    world.run(70);
+    assert!(world.incidents.is_empty());
+    let broken = world.break_pod(0);
+    assert!(world.run_until(120, all_resolved), "{:#?}\n{:#?}", world.incidents, world.processes[0].log);
+    assert_eq!(world.evictions().len(), 1);
+    assert_eq!(world.evictions()[0].pod.as_ref(), Some(&broken));
+    assert_eq!(outcomes(&world), [RemedyOutcome::Done, RemedyOutcome::Verified]);
+    let calls: Vec<&str> = world.processes[0]
+        .log
+        .iter()
+        .filter_map(|(_, l)| l.split([' ', '{']).next())
+        .filter(|w| w.starts_with("Read") || w.starts_with("Write") || w.starts_with("Evict") || w.starts_with("List"))
+        .collect();
+    assert_eq!(
+        calls,
+        [
+            "ReadIncident",
+            "WriteIncident",
+            "ListIncidents",
+            "ReadPod",
+            "ReadWorkload",
+            "Evict",
+            "Evict",
+            "ReadIncident",
+            "WriteIncident"
+        ]
+    );
+    // Afterwards it stays quiet.
+    let incidents = world.incidents.len();
+    world.run(600);
+    assert_eq!((world.incidents.len(), world.evictions().len()), (incidents, 1));
+    check::all(&world);
+}
+
+#[test]
+fn observing_says_what_it_would_do_once_and_touches_nothing() {
+    let mut config = act_config();
+    config.remedy.mode = Mode::Observe;
+    let mut world = World::new(config, 3, 3, 2);
+    world.run(70);
+    world.break_pod(1);
+    world.run(600);
+    assert!(world.acts.is_empty());
+    assert_eq!(outcomes(&world), [RemedyOutcome::WouldAct]);
+    let incident = world.incidents.values().next().unwrap();
+    assert_eq!(incident.status.phase, IncidentPhase::Open);
+    assert!(incident.status.ladder[0].detail.contains("would evict pod kube-system/coredns-2"));
+}
+
+#[test]
+fn off_asks_nobody() {
+    let mut config = act_config();
+    config.remedy.mode = Mode::Off;
+    let mut world = World::new(config, 3, 3, 2);
+    world.run(70);
+    world.break_pod(1);
+    world.run(300);
+    assert!(world.acts.is_empty() && world.asked.is_empty() && outcomes(&world).is_empty());
+}
+
+#[test]
+fn when_every_pod_is_deaf_nothing_is_evicted_and_a_person_is_called() {
+    let mut world = World::new(act_config(), 3, 2, 3);
+    world.run(70);
+    world.break_pod(0);
+    world.break_pod(1);
+    world.run(300);
+    assert!(world.acts.is_empty());
+    assert!(world.incidents.values().all(|i| i.status.phase == IncidentPhase::Escalated), "{:#?}", world.incidents);
+    assert!(world.events.iter().any(|(_, e)| e.starts_with("DnsNeedsAPerson")));
+}
+
+#[test]
+fn one_lying_node_evicts_nothing() {
+    let mut world = World::new(act_config(), 4, 3, 4);
+    world.run(70);
+    let uid = world.pods[0].uid.clone();
+    let node = world.pods[0].node.clone();
+    world.agents.get_mut(&node).unwrap().lies_about = Some(uid);
+    world.run(900);
+    assert!(world.acts.is_empty());
+    assert!(outcomes(&world).iter().all(|o| *o == RemedyOutcome::Refused), "{:?}", outcomes(&world));
+}
+
+#[test]
+fn an_eviction_that_does_not_help_ends_with_a_person() {
+    let mut world = World::new(act_config(), 2, 2, 5);
+    world.fix_on_replace = false;
+    world.run(70);
+    world.break_pod(0);
+    world.run(250);
+    assert_eq!(world.evictions().len(), 1);
+    let all = outcomes(&world);
+    assert!(all.contains(&RemedyOutcome::Ineffective) && all.contains(&RemedyOutcome::Escalated), "{all:?}");
+    check::all(&world);
+}
+
+#[test]
+fn memory_is_raised_after_a_confirmed_kill_and_not_where_somebody_owns_it() {
+    for owner in [None, Some("Argo CD".to_owned())] {
+        let mut world = World::new(act_config(), 2, 2, 6);
+        world.owner = owner.clone();
+        world.run(70);
+        for pod in &mut world.pods {
+            pod.oom_at = Some(world.now.wall);
+        }
+        world.run(240);
+        if owner.is_none() {
+            assert_eq!(world.template.1, 340 * world::MI);
+            assert!(all_resolved(&world), "{:#?}", world.incidents);
+            let record = world.incidents.values().flat_map(|i| &i.status.ladder).find(|r| r.outcome == RemedyOutcome::Done);
+            assert!(record.unwrap().detail.contains("170Mi"));
+        } else {
+            assert!(world.acts.is_empty());
+            let said = world.incidents.values().flat_map(|i| &i.status.ladder).any(|r| r.detail.contains("Argo CD"));
+            assert!(said, "{:#?}", world.incidents);
+        }
+        check::all(&world);
+    }
+}
+
+#[test]
+fn a_restart_at_any_step_never_evicts_twice_and_still_recovers() {
+    for call in 1..=12 {
+        let mut world = World::new(act_config(), 2, 2, 7);
+        world.run(70);
+        world.break_pod(0);
+        world.processes[0].die_at_call = Some(call);
+        assert!(
+            world.run_until(1200, all_resolved),
+            "died at call {call}: {:#?}\n{:#?}",
+            world.incidents,
+            world.processes.iter().map(|p| &p.log).collect::<Vec<_>>()
+        );
+        assert_eq!(world.evictions().len(), 1, "died at call {call}");
+        check::all(&world);
+    }
+}
+
+#[test]
+fn budgets_outlive_a_restart() {
+    let mut world = World::new(act_config(), 2, 3, 8);
+    world.run(70);
+    world.break_pod(0);
+    assert!(world.run_until(120, |w| w.evictions().len() == 1));
+    world.run(20);
+    let first = world.evictions()[0].at.mono;
+    world.restart(0);
+    let last = world.pods.len() - 2;
+    world.break_pod(last);
+    assert!(world.run_until(900, |w| w.evictions().len() == 2), "{:#?}", world.processes[1].log);
+    let second = world.evictions()[1].at.mono;
+    assert!(second.since(first) >= world.config.remedy.shared_every.0, "{:?}", second.since(first));
+    check::all(&world);
+}

@@ -1,0 +1,55 @@
+//! This node's pods: what changed since it was told.
+
+use std::collections::BTreeMap;
+
+use nameward_cluster::names::IGNORE;
+use nameward_cluster::wire::Pod;
+use nameward_messages::PodUid;
+use nameward_messages::pods::{DnsPolicy, LocalPod, PodChanged};
+
+use crate::input::Snapshot;
+
+/// The pods as told.
+#[derive(Debug, Default)]
+pub(crate) struct LocalPods {
+    told: BTreeMap<PodUid, LocalPod>,
+    synced: bool,
+}
+
+impl LocalPods {
+    /// What changed: pods that went first (a name may come back under another uid), then those that came or changed.
+    pub(crate) fn changes(&mut self, pods: &Snapshot<Pod>) -> Vec<PodChanged> {
+        let now: BTreeMap<PodUid, LocalPod> =
+            pods.values().map(|pod| local(pod)).map(|pod| (pod.uid.clone(), pod)).collect();
+        let mut changes: Vec<PodChanged> =
+            self.told.keys().filter(|uid| !now.contains_key(*uid)).cloned().map(PodChanged::Gone).collect();
+        let changed = now.values().filter(|pod| self.told.get(&pod.uid) != Some(*pod));
+        changes.extend(changed.cloned().map(PodChanged::Applied));
+        if !self.synced {
+            self.synced = true;
+            changes.push(PodChanged::Synced);
+        }
+        self.told = now;
+        changes
+    }
+}
+
+fn local(pod: &Pod) -> LocalPod {
+    let (spec, status) = (&pod.spec, &pod.status);
+    LocalPod {
+        uid: PodUid(pod.metadata.uid.clone()),
+        key: pod.metadata.key(),
+        ips: status.pod_ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect(),
+        host_network: spec.host_network,
+        dns_policy: match spec.dns_policy.as_deref() {
+            Some("ClusterFirstWithHostNet") => DnsPolicy::ClusterFirstWithHostNet,
+            Some("Default") => DnsPolicy::Default,
+            Some("None") => DnsPolicy::None,
+            _ => DnsPolicy::ClusterFirst,
+        },
+        dns_nameservers: spec.dns_config.nameservers.iter().filter_map(|ip| ip.parse().ok()).collect(),
+        running: status.phase == "Running",
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+        ignored: pod.metadata.flagged(IGNORE),
+    }
+}

@@ -1,0 +1,124 @@
+//! What must hold between settings, and within one where its type does not say it.
+
+use std::time::Duration;
+
+use crate::settings::Config;
+
+/// The key and what is wrong with it, for every rule that is broken.
+pub(crate) fn check(c: &Config) -> Vec<(&'static str, String)> {
+    let mut broken = Vec::new();
+    let mut must = |holds: bool, key: &'static str, what: String| {
+        if !holds {
+            broken.push((key, what));
+        }
+    };
+    let (probe, remedy, coordinator) = (&c.probe, &c.remedy, &c.coordinator);
+
+    must(probe.interval.0 >= Duration::from_secs(1), "probe.interval", "must be at least 1s".into());
+    must(
+        (Duration::from_millis(50)..=Duration::from_secs(5)).contains(&probe.timeout.0),
+        "probe.timeout",
+        "must be from 50ms to 5s: resolvers give up after 5s".into(),
+    );
+    must(
+        probe.timeout.0 < probe.interval.0,
+        "probe.timeout",
+        format!("must be shorter than probe.interval ({})", probe.interval),
+    );
+    must(
+        probe.confirm_after.0 < probe.interval.0,
+        "probe.confirm_after",
+        format!("must be shorter than probe.interval ({})", probe.interval),
+    );
+    must(
+        (1..=1000).contains(&probe.budget_per_pod),
+        "probe.budget_per_pod",
+        "must be from 1 to 1000 per second".into(),
+    );
+    must((1..=16384).contains(&probe.concurrency), "probe.concurrency", "must be from 1 to 16384".into());
+    for (key, names) in [
+        ("probe.external_name", std::slice::from_ref(&probe.external_name)),
+        ("probe.extra_names", probe.extra_names.as_slice()),
+    ] {
+        for name in names.iter().filter(|n| !n.is_empty()) {
+            must(
+                is_absolute_name(name),
+                key,
+                format!("`{name}` is not an absolute DNS name: labels of 1 to 63 characters, and a final dot"),
+            );
+        }
+    }
+    must(probe.extra_names.len() <= 8, "probe.extra_names", "at most 8: each is asked of every server".into());
+
+    for (key, text) in [("discovery.service", &c.discovery.service), ("discovery.workload", &c.discovery.workload)] {
+        let parts: Vec<&str> = text.split('/').collect();
+        must(
+            text.is_empty() || parts.len() == 2 && parts.iter().all(|p| !p.is_empty()),
+            key,
+            format!("`{text}` is not `namespace/name`"),
+        );
+    }
+    must(
+        c.discovery.cluster_domain.is_empty() || !c.discovery.cluster_domain.ends_with('.'),
+        "discovery.cluster_domain",
+        "is written without the final dot".into(),
+    );
+    must(c.netns.rescan.0 >= Duration::from_secs(1), "netns.rescan", "must be at least 1s".into());
+    must((1..=4096).contains(&c.netns.limit), "netns.limit", "must be from 1 to 4096".into());
+    must(!c.kubernetes.namespace.is_empty(), "kubernetes.namespace", "must not be empty".into());
+    must(
+        c.kubernetes.call_timeout.0 >= Duration::from_secs(1),
+        "kubernetes.call_timeout",
+        "must be at least 1s".into(),
+    );
+
+    must(
+        (1.1..=4.0).contains(&remedy.memory_factor),
+        "remedy.memory_factor",
+        format!("must be from 1.1 to 4, not {}", remedy.memory_factor),
+    );
+    must((16 << 20..=16 << 30).contains(&remedy.memory_cap.0), "remedy.memory_cap", "must be from 16Mi to 16Gi".into());
+    must((1..=3).contains(&remedy.shared_per_hour), "remedy.shared_per_hour", "must be from 1 to 3".into());
+    must((1..=3).contains(&remedy.tries_per_target), "remedy.tries_per_target", "must be from 1 to 3".into());
+    must(
+        remedy.verify_within.0 >= probe.interval.0,
+        "remedy.verify_within",
+        format!("must be at least probe.interval ({}): probing has to see the effect", probe.interval),
+    );
+
+    must(
+        coordinator.lease_duration.0 > coordinator.renew_deadline.0,
+        "coordinator.lease_duration",
+        format!("must be longer than coordinator.renew_deadline ({})", coordinator.renew_deadline),
+    );
+    must(
+        coordinator.renew_deadline.0 > coordinator.retry_period.0.mul_f64(1.2),
+        "coordinator.renew_deadline",
+        format!("must be longer than 1.2 times coordinator.retry_period ({})", coordinator.retry_period),
+    );
+    must(
+        coordinator.retry_period.0 >= Duration::from_millis(500),
+        "coordinator.retry_period",
+        "must be at least 500ms".into(),
+    );
+    must(
+        (60..=100).contains(&coordinator.quorum_percent),
+        "coordinator.quorum_percent",
+        "must be from 60 to 100".into(),
+    );
+    must(
+        coordinator.stale_after.0 > coordinator.report_every.0,
+        "coordinator.stale_after",
+        format!("must be longer than coordinator.report_every ({})", coordinator.report_every),
+    );
+    broken
+}
+
+fn is_absolute_name(name: &str) -> bool {
+    let Some(labels) = name.strip_suffix('.') else { return false };
+    name.len() <= 254
+        && labels.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        })
+}

@@ -1,0 +1,15 @@
+//! Runs scenarios: [`run`] starts one process per scenario, which isolates itself, builds the cluster, starts the
+//! processes under test, injects the faults, and watches from outside.
+
+mod aliases;
+mod child;
+mod glue;
+mod judge;
+mod observe;
+mod parent;
+mod processes;
+mod witness;
+mod world;
+
+pub(crate) use child::{SCENARIO, scenario};
+pub use parent::{Options, Order, RunError, run};

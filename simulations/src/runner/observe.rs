@@ -1,0 +1,242 @@
+//! What happens, seen from outside: the API's objects and log, and the runner's own probes. Never the agents' word alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nameward_messages::plan::{IncidentSpec, IncidentStatus};
+use nameward_messages::remedy::{Mode, RemedyKind};
+use nameward_messages::report::NodeReport;
+use nameward_messages::verdict::{Cause, Confidence, Evidence, RuledOut, Scope, Subject, SubjectKind};
+
+use super::world::World;
+use crate::apiserver::{Handle, LogEntry};
+use crate::result::{EntryKind, FoundRemedy, FoundVerdict, ScenarioResult, TimelineEntry};
+
+/// Gathers what was seen since the cluster was found healthy.
+#[derive(Debug, Default)]
+pub(super) struct Observer {
+    /// Log entries already read.
+    read: usize,
+    verdicts: BTreeSet<(Cause, Scope, String)>,
+    phases: BTreeMap<String, String>,
+    symptoms: BTreeSet<String>,
+    clean_looks: u32,
+    ever_failed: bool,
+    /// What was seen.
+    pub result: ScenarioResult,
+    /// Lines for the timeline, to be taken.
+    pub entries: Vec<TimelineEntry>,
+}
+
+impl Observer {
+    /// Starts after what is in the log now.
+    pub(super) fn new(api: &Handle, scenario: &str) -> Self {
+        let result = ScenarioResult { scenario: scenario.to_owned(), ..ScenarioResult::default() };
+        Self { read: api.log().len(), result, ..Self::default() }
+    }
+
+    fn tell(&mut self, at_s: f64, kind: EntryKind, text: String, details: Vec<String>) {
+        self.entries.push(TimelineEntry { at_s, kind, text, details });
+    }
+
+    /// Reads reports and incidents.
+    pub(super) fn look_at_objects(&mut self, api: &Handle, world: &World, at_s: f64) {
+        for agent in api.list("NodeAgent", "", "") {
+            let node = agent["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let Ok(report) = serde_json::from_value::<NodeReport>(agent["status"].clone()) else { continue };
+            for v in report.verdicts {
+                let subject = alias(world, &v.subject);
+                self.verdict(at_s, &node, (v.cause, v.scope, subject), v.confidence, v.evidence, &v.ruled_out);
+            }
+        }
+        for incident in api.list("DnsIncident", "", "") {
+            let name = incident["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let (Ok(spec), Ok(status)) = (
+                serde_json::from_value::<IncidentSpec>(incident["spec"].clone()),
+                serde_json::from_value::<IncidentStatus>(incident["status"].clone()),
+            ) else {
+                continue;
+            };
+            let subject = alias(world, &spec.subject);
+            // What the coordinator concludes by itself is a verdict too.
+            let known = self.verdicts.iter().any(|(cause, _, s)| *cause == spec.cause && *s == subject);
+            if !known {
+                let key = (spec.cause, spec.scope, subject.clone());
+                let (evidence, ruled_out) = (status.evidence.clone(), &status.ruled_out);
+                self.verdict(at_s, "coordinator", key, Confidence::Certain, evidence, ruled_out);
+            }
+            let rungs: Vec<String> = status
+                .ladder
+                .iter()
+                .map(|r| format!("{} {} ({}): {}", r.kind, r.outcome.label(), r.mode.label(), r.detail))
+                .collect();
+            let phase = format!("{:?}/{}", status.phase, rungs.len());
+            if self.phases.insert(name, phase.clone()) != Some(phase) {
+                let text = format!("incident {} on {subject}: {:?}. {}", spec.cause, status.phase, status.summary);
+                let last = rungs.last().cloned().into_iter().collect();
+                self.tell(at_s, EntryKind::Incident, text, last);
+            }
+        }
+    }
+
+    fn verdict(
+        &mut self,
+        at_s: f64,
+        by: &str,
+        (cause, scope, subject): (Cause, Scope, String),
+        confidence: Confidence,
+        evidence: Vec<Evidence>,
+        ruled_out: &[RuledOut],
+    ) {
+        if !self.verdicts.insert((cause, scope, subject.clone())) {
+            return;
+        }
+        let mut details: Vec<String> = evidence.iter().map(|e| format!("{}: {}", e.read, e.says)).collect();
+        details.extend(ruled_out.iter().map(|r| format!("not {}: {}", r.what, r.because)));
+        self.tell(at_s, EntryKind::Verdict, format!("{by} names {cause} on {subject} ({confidence:?})"), details);
+        self.result.detected_s.get_or_insert(at_s);
+        self.result.verdicts.push(FoundVerdict { cause, scope, subject, confidence, at_s, evidence });
+    }
+
+    /// Reads the API server's log.
+    pub(super) fn look_at_log(&mut self, api: &Handle, world: &World, at_s: f64) {
+        let log = api.log();
+        for entry in log.iter().skip(self.read) {
+            match classify(entry) {
+                Class::Own | Class::Nothing => {}
+                Class::Remedy(kind) => self.remedy(world, at_s, kind, entry),
+                Class::Refused(kind) => {
+                    let text = format!("{kind} on {} was refused: {} {}", entry.name, entry.code, entry.reason);
+                    self.tell(at_s, EntryKind::Remedy, text, Vec::new());
+                }
+                Class::Violation => {
+                    let line = format!(
+                        "{} did {} {} ({}), which no remedy does",
+                        entry.user, entry.verb, entry.path, entry.code
+                    );
+                    self.tell(at_s, EntryKind::Violation, line.clone(), Vec::new());
+                    self.result.violations.push(line);
+                }
+            }
+        }
+        self.read = log.len();
+    }
+
+    fn remedy(&mut self, world: &World, at_s: f64, kind: RemedyKind, entry: &LogEntry) {
+        let key = format!("{}/{}", entry.namespace, entry.name);
+        let subject = match kind {
+            RemedyKind::EvictPod => world.alias(None, &key).unwrap_or(key),
+            _ => format!("deployment {}", entry.name),
+        };
+        let text = format!("{} does {kind} on {subject}: the API server answers {}", entry.user, entry.code);
+        self.tell(at_s, EntryKind::Remedy, text, Vec::new());
+        let outcome = entry.code.to_string();
+        self.result.remedies.push(FoundRemedy { kind, subject, mode: Mode::Act, at_s, outcome });
+    }
+
+    /// Takes the result of one look of the runner's own.
+    pub(super) fn look_at_dns(&mut self, failing: &[String], at_s: f64) {
+        let new: Vec<String> = failing.iter().filter(|f| !self.symptoms.contains(*f)).cloned().collect();
+        if !new.is_empty() {
+            let more = new.len().saturating_sub(3);
+            let mut details: Vec<String> = new.iter().take(3).cloned().collect();
+            if more > 0 {
+                details.push(format!("and {more} more"));
+            }
+            let text = format!("{} paths do not answer", failing.len());
+            self.tell(at_s, EntryKind::Symptom, text, details);
+            self.symptoms.extend(new);
+        }
+        if failing.is_empty() {
+            self.clean_looks += 1;
+        } else {
+            self.clean_looks = 0;
+            self.ever_failed = true;
+            self.result.recovered_s = None;
+        }
+        if self.ever_failed && self.clean_looks == 2 && self.result.recovered_s.is_none() {
+            self.result.recovered_s = Some(at_s);
+            self.symptoms.clear();
+            self.tell(at_s, EntryKind::Recovered, "DNS answers on every path again".to_owned(), Vec::new());
+        }
+    }
+}
+
+enum Class {
+    /// Nameward's own objects.
+    Own,
+    /// Nothing was changed.
+    Nothing,
+    /// A shared act.
+    Remedy(RemedyKind),
+    /// A shared act that the API server refused.
+    Refused(RemedyKind),
+    /// Anything else.
+    Violation,
+}
+
+fn classify(entry: &LogEntry) -> Class {
+    let coordinator = entry.user.ends_with("coordinator");
+    let act = match (entry.resource.as_str(), entry.subresource.as_str()) {
+        ("pods", "eviction") if coordinator => Some(RemedyKind::EvictPod),
+        ("deployments", "") if coordinator && entry.verb == "patch" => Some(RemedyKind::RaiseMemory),
+        ("deployments", "scale") if coordinator => Some(RemedyKind::AddReplica),
+        _ => None,
+    };
+    if entry.dry_run {
+        return Class::Nothing;
+    }
+    match act {
+        Some(kind) if entry.changed() => return Class::Remedy(kind),
+        Some(kind) => return Class::Refused(kind),
+        None => {}
+    }
+    match (entry.resource.as_str(), entry.subresource.as_str()) {
+        // A resize goes with the template's patch, which is the remedy that is counted.
+        ("pods", "resize") if coordinator => Class::Own,
+        ("nodeagents", _) | ("events" | "selfsubjectaccessreviews", "") => Class::Own,
+        ("dnsincidents", _) | ("leases", "") if coordinator => Class::Own,
+        _ if entry.changed() => Class::Violation,
+        _ => Class::Nothing,
+    }
+}
+
+/// A subject in the scenario's names.
+fn alias(world: &World, subject: &Subject) -> String {
+    match subject.kind {
+        SubjectKind::Pod => {
+            let key = format!("{}/{}", subject.namespace.as_deref().unwrap_or_default(), subject.name);
+            world.alias(subject.uid.as_ref().map(|u| u.as_str()), &key).unwrap_or(key)
+        }
+        SubjectKind::Node => subject.name.clone(),
+        SubjectKind::Upstream => "upstream".to_owned(),
+        SubjectKind::Service | SubjectKind::Deployment => format!("{} {}", subject.kind.label(), subject.name),
+    }
+}
+
+/// Whether every agent has reported a healthy node whose matrix covers every CoreDNS pod.
+pub(super) fn all_healthy(api: &Handle, coredns: usize) -> Result<(), String> {
+    let agents = api.list("NodeAgent", "", "");
+    if agents.len() < super::world::NODES.len() {
+        return Err(format!("{} of {} agents have reported", agents.len(), super::world::NODES.len()));
+    }
+    for agent in &agents {
+        let name = &agent["metadata"]["name"];
+        let report: NodeReport = serde_json::from_value(agent["status"].clone())
+            .map_err(|_| format!("the agent on {name} has not reported"))?;
+        let pods: BTreeSet<_> = report.matrix.rows.iter().filter_map(|r| r.pod.clone()).collect();
+        let healthy = report.conditions.iter().any(|c| c.r#type == "Healthy" && c.status == "True");
+        if !healthy || pods.len() < coredns || report.namespaces == 0 {
+            let troubles = report.troubles.join("; ");
+            return Err(format!(
+                "the agent on {name} reports {} CoreDNS pods, {} namespaces, healthy: {healthy}. {troubles}",
+                pods.len(),
+                report.namespaces
+            ));
+        }
+        if let Some(bad) = report.matrix.rows.iter().find(|r| r.bad > 0) {
+            return Err(format!("the agent on {name} sees {} fail", bad.ip));
+        }
+    }
+    let leads = api.list("Lease", "", "").iter().any(|lease| lease["spec"]["holderIdentity"].is_string());
+    if leads { Ok(()) } else { Err("no coordinator holds the Lease".to_owned()) }
+}

@@ -1,0 +1,216 @@
+//! The processes under test: given a configuration and a kubeconfig, and nothing else.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::lab::{LabError, Netns, cni_results, netns_folder, node_folder, sandboxes};
+
+/// Where a developer wants the processes' logs kept; else they go with the simulation.
+const LOGS: &str = "NAMEWARD_SIMULATION_LOGS";
+const METRICS: u16 = 9890;
+
+/// The actors of an agent and of a coordinator that can be made to panic, each at its second message.
+const AGENT_ACTORS: [&str; 7] = ["watcher", "netns", "prober", "diagnosis", "reporter", "node-remedy", "metrics"];
+const COORDINATOR_ACTORS: [&str; 4] = ["watcher", "coordinator", "shared-remedy", "metrics"];
+
+/// A running `nameward run`.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// `agent on node1` or `coordinator`.
+    pub name: String,
+    netns: Netns,
+    child: Child,
+    log: PathBuf,
+}
+
+/// What a process is told.
+pub(super) struct Setup<'a> {
+    /// `None` for the coordinator.
+    pub node: Option<&'a str>,
+    /// Laid over the simulation's defaults.
+    pub config: &'a toml::Table,
+    /// Every actor panics once.
+    pub panics: bool,
+    /// Distinguishes the logs of scenarios.
+    pub scenario: &'a str,
+}
+
+impl Process {
+    /// Writes its files and starts it.
+    pub(super) fn start(netns: Netns, setup: &Setup<'_>) -> Result<Self, LabError> {
+        let (role, server, home) = match setup.node {
+            // An agent reaches the API as pods do: through kube-proxy's rules.
+            Some(_) => ("agent", "http://10.96.0.1:443", setup.node.unwrap_or_default()),
+            None => ("coordinator", "http://172.30.0.254:6443", "control"),
+        };
+        let folder = node_folder(home);
+        let file = |path: &Path| LabError::file(path.to_owned());
+        std::fs::create_dir_all(&folder).map_err(file(&folder))?;
+        let kubeconfig = folder.join("kubeconfig");
+        std::fs::write(&kubeconfig, kubeconfig_text(server, &token(setup.node))).map_err(file(&kubeconfig))?;
+        let config = folder.join("nameward.toml");
+        let text = config_text(setup, &kubeconfig);
+        std::fs::write(&config, text).map_err(file(&config))?;
+
+        let logs = std::env::var_os(LOGS).map_or_else(|| folder.clone(), PathBuf::from);
+        let log = logs.join(format!("{}-{home}.log", setup.scenario.replace('/', "-")));
+        let out = File::create(&log).map_err(file(&log))?;
+        let err = out.try_clone().map_err(file(&log))?;
+        let mut command = Command::new("/proc/self/exe");
+        command.args(["run", "--role", role, "--config"]).arg(&config);
+        if setup.panics {
+            let actors: &[&str] = if setup.node.is_some() { &AGENT_ACTORS } else { &COORDINATOR_ACTORS };
+            for actor in actors {
+                command.arg("--rehearse-panic").arg(format!("{actor}=2"));
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::from(out)).stderr(Stdio::from(err));
+        let child = netns.spawn(command)?;
+        let name = setup.node.map_or_else(|| "coordinator".to_owned(), |node| format!("agent on {node}"));
+        Ok(Self { name, netns, child, log })
+    }
+
+    /// How it ended, if it has, with the last lines of its log.
+    pub(super) fn ended(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok().flatten()?;
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let tail: Vec<&str> = log.lines().rev().take(8).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        Some(format!("{} ended ({status}): {}", self.name, tail.join(" | ")))
+    }
+
+    /// A counter or gauge from its `/metrics`, summed over labels that contain `label`.
+    pub(super) fn metric(&self, name: &str, label: &str) -> Option<f64> {
+        let text = self.netns.enter(scrape).ok().flatten()?;
+        let values = text
+            .lines()
+            .filter(|line| line.starts_with(name) && line.contains(label))
+            .filter(|line| line[name.len()..].starts_with([' ', '{']))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        let mut values = values.peekable();
+        values.peek()?;
+        Some(values.sum())
+    }
+
+    /// Actors that were made to panic and did not.
+    pub(super) fn never_panicked(&self) -> Vec<String> {
+        let actors: &[&str] = if self.name == "coordinator" { &COORDINATOR_ACTORS } else { &AGENT_ACTORS };
+        actors
+            .iter()
+            .filter(|actor| {
+                let label = format!("actor=\"{actor}\"");
+                self.metric("nameward_actor_restarts_total", &label).unwrap_or(0.0) < 1.0
+            })
+            .map(|actor| format!("{actor} of the {} did not panic", self.name))
+            .collect()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+fn scrape() -> Option<String> {
+    let address = (Ipv4Addr::LOCALHOST, METRICS).into();
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// The bearer token of a process.
+pub(super) fn token(node: Option<&str>) -> String {
+    node.map_or_else(|| "coordinator".to_owned(), |node| format!("agent-{node}"))
+}
+
+fn kubeconfig_text(server: &str, token: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: simulation\nclusters:\n- name: simulation\n  cluster:\n    server: {server}\n\
+         users:\n- name: simulation\n  user:\n    token: {token}\ncontexts:\n- name: simulation\n  context:\n    cluster: simulation\n    \
+         user: simulation\n"
+    )
+}
+
+/// The simulation's defaults: as the shipped ones, but quicker, acting, and with the lab's folders.
+fn config_text(setup: &Setup<'_>, kubeconfig: &Path) -> String {
+    let node = setup.node.unwrap_or("control");
+    let folder = |path: PathBuf| toml::Value::String(path.display().to_string());
+    let mut table = toml::toml! {
+        [kubernetes]
+        call_timeout = "2s"
+        [netns]
+        rescan = "2s"
+        [probe]
+        interval = "2s"
+        external_name = "example.com."
+        [remedy]
+        mode = "act"
+        wait = "5s"
+        verify_within = "30s"
+        cool_down = "3s"
+        [coordinator]
+        lease_duration = "6s"
+        renew_deadline = "4s"
+        retry_period = "1s"
+        report_every = "30s"
+        stale_after = "70s"
+        answer_within = "8s"
+        [metrics]
+        listen = "127.0.0.1:9890"
+        [log]
+        level = "debug,hyper=info,tower=info,kube_client=info,h2=info"
+    };
+    for (path, value) in [
+        (["kubernetes", "node_name"], toml::Value::String(node.to_owned())),
+        (["kubernetes", "kubeconfig"], folder(kubeconfig.to_owned())),
+        (["netns", "cni_results"], folder(cni_results(node))),
+        (["netns", "folders"], toml::Value::Array(vec![folder(netns_folder(node))])),
+        (["netns", "sandboxes"], toml::Value::Array(vec![folder(sandboxes(node))])),
+    ] {
+        if let Some(section) = table.get_mut(path[0]).and_then(toml::Value::as_table_mut) {
+            section.insert(path[1].to_owned(), value);
+        }
+    }
+    lay_over(&mut table, setup.config);
+    // A table of strings and numbers can always be written.
+    toml::to_string(&table).unwrap_or_default()
+}
+
+fn lay_over(under: &mut toml::Table, over: &toml::Table) {
+    for (key, value) in over {
+        match (under.get_mut(key), value) {
+            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => lay_over(under, over),
+            _ => {
+                under.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{BUILT_IN, Scenario};
+
+    #[test]
+    fn every_scenario_gives_a_good_configuration() {
+        for (name, _) in BUILT_IN {
+            let scenario = Scenario::find(name).unwrap();
+            for node in [Some("node1"), None] {
+                let setup = Setup { node, config: &scenario.config, panics: false, scenario: name };
+                let text = config_text(&setup, Path::new("/run/sim/x/kubeconfig"));
+                let loaded = nameward_config::load_text("x.toml", &text, []).unwrap();
+                assert_eq!(loaded.config.probe.interval.to_string(), "2s");
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The one place that writes to the terminal.
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+
+/// A line for people or a document for programs, on standard output. A closed pipe ends the output silently.
+pub(crate) fn line(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// A message on standard error.
+pub(crate) fn error(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// One JSON document on a line.
+pub(crate) fn json(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(text) => line(&text),
+        Err(e) => error(&format!("nameward: the result cannot be written as JSON: {e}")),
+    }
+}
+
+/// Whether people look at standard output, and colours are wanted (<https://no-color.org>).
+pub(crate) fn colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}

@@ -1,0 +1,129 @@
+//! `nameward simulate`: rehearses incidents and tells them as a timeline.
+
+use std::io::Write as _;
+
+use nameward_simulations::result::{EntryKind, ScenarioResult, TimelineEntry, Told};
+use nameward_simulations::runner::{Options, run};
+use nameward_simulations::scenario::{BUILT_IN, Scenario};
+
+use crate::cli::{Output, SimulateArgs};
+use crate::exit::{Failure, Found};
+use crate::output;
+
+pub(crate) fn simulate(args: &SimulateArgs) -> Result<Found, Failure> {
+    if args.list {
+        return list(args.output);
+    }
+    let scenarios = scenarios(args)?;
+    let options = Options { strict: args.strict, watch: args.watch, panics: args.panics };
+    // A scenario mostly waits: three on a core keep the times honest (measured, see docs/performance.md).
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = if args.jobs == 0 { (cores * 3).min(8) } else { args.jobs };
+    let jobs = if args.watch { 1 } else { jobs };
+    let many = scenarios.len() > 1;
+
+    let results = run(&scenarios, options, jobs, |index, told| {
+        let name = scenarios.get(index).map_or("", |s| s.name.as_str());
+        match (args.output, told) {
+            (Output::Text, Told::Entry(entry)) if !many => tell(entry),
+            (Output::Text, Told::Entry(entry)) if entry.kind == EntryKind::Progress => {}
+            (Output::Text, Told::Entry(entry)) => progress(&format!("{name}: {}", entry.text)),
+            (Output::Text, Told::Result(result)) if many => summary(result),
+            (Output::Json, Told::Result(result)) => output::json(result),
+            (Output::Json, Told::Entry(entry)) => progress(&format!("{name}: {}", entry.text)),
+            (_, Told::Failed(why)) => output::error(&format!("nameward: {name}: {why}")),
+            (Output::Text, Told::Result(_)) => {}
+        }
+    })
+    .map_err(|e| Failure::could_not("the simulation cannot be started", e))?;
+
+    let passed = results.iter().filter(|r| r.passed).count();
+    let all = passed == scenarios.len();
+    if args.output == Output::Text {
+        output::line("");
+        if let ([result], false) = (results.as_slice(), many) {
+            summary(result);
+        }
+        output::line(&format!("{passed} of {} passed", scenarios.len()));
+    }
+    Ok(if all { Found::Healthy } else { Found::Unhealthy })
+}
+
+fn list(form: Output) -> Result<Found, Failure> {
+    for (name, _) in BUILT_IN {
+        let scenario = Scenario::find(name).map_err(|e| Failure::Usage(e.to_string()))?;
+        match form {
+            Output::Text => output::line(&format!("{name:<28}{}", scenario.summary)),
+            Output::Json => output::json(&serde_json::json!({"scenario": name, "summary": scenario.summary})),
+        }
+    }
+    Ok(Found::Healthy)
+}
+
+fn scenarios(args: &SimulateArgs) -> Result<Vec<Scenario>, Failure> {
+    let names: Vec<&str> = if args.all {
+        BUILT_IN.iter().map(|(name, _)| *name).collect()
+    } else {
+        args.scenario.iter().map(String::as_str).collect()
+    };
+    let mut scenarios = Vec::new();
+    for name in names {
+        let scenario = Scenario::find(name).map_err(|e| {
+            let cause = std::error::Error::source(&e).map(|s| format!(": {s}")).unwrap_or_default();
+            Failure::Usage(format!("{e}{cause}"))
+        })?;
+        let controls = args.controls.then(|| {
+            let without = (!scenario.inject.is_empty()).then(|| scenario.without_fault());
+            without.into_iter().chain(scenario.with_remedies_off())
+        });
+        scenarios.push(scenario.clone());
+        scenarios.extend(controls.into_iter().flatten());
+    }
+    Ok(scenarios)
+}
+
+fn tell(entry: &TimelineEntry) {
+    let (colour, sign) = match entry.kind {
+        EntryKind::Progress => ("2", " "),
+        EntryKind::Fault => ("35", "!"),
+        EntryKind::Symptom => ("33", "~"),
+        EntryKind::Verdict => ("1;36", "="),
+        EntryKind::Incident => ("36", "-"),
+        EntryKind::Remedy => ("1;34", ">"),
+        EntryKind::Recovered => ("1;32", "+"),
+        EntryKind::Violation => ("1;31", "X"),
+    };
+    let (on, off) = if output::colours() { (format!("\x1b[{colour}m"), "\x1b[0m") } else { (String::new(), "") };
+    output::line(&format!("{:>8.2}s  {on}{sign} {}{off}", entry.at_s, entry.text));
+    for detail in &entry.details {
+        output::line(&format!("{:>13}{detail}", ""));
+    }
+}
+
+fn summary(result: &ScenarioResult) {
+    let (colour, word) = if result.passed { ("1;32", "pass") } else { ("1;31", "FAIL") };
+    let (on, off) = if output::colours() { (format!("\x1b[{colour}m"), "\x1b[0m") } else { (String::new(), "") };
+    let time = |t: Option<f64>| t.map_or_else(|| "-".to_owned(), |t| format!("{t:.1}s"));
+    let causes: Vec<&str> = result.verdicts.iter().map(|v| v.cause.id()).collect();
+    let remedies: Vec<String> = result.remedies.iter().map(|r| format!("{} {}", r.kind, r.subject)).collect();
+    output::line(&format!(
+        "{on}{word}{off}  {:<34} named {:>6}  healed {:>6}  {}{}",
+        result.scenario,
+        time(result.detected_s),
+        time(result.recovered_s),
+        if causes.is_empty() { "no verdict".to_owned() } else { causes.join(", ") },
+        if remedies.is_empty() { String::new() } else { format!("; {}", remedies.join(", ")) },
+    ));
+    for violation in &result.violations {
+        output::line(&format!("      {violation}"));
+    }
+}
+
+/// Progress goes to standard error, and only to people.
+fn progress(text: &str) {
+    use std::io::IsTerminal as _;
+    let mut stderr = std::io::stderr().lock();
+    if stderr.is_terminal() {
+        let _ = writeln!(stderr, "  {text}");
+    }
+}
