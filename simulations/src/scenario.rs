@@ -249,7 +249,8 @@ impl Scenario {
         let path = Path::new(name);
         let is_path = name.contains('/') || path.extension().is_some_and(|e| e == "toml");
         if !is_path {
-            let near = BUILT_IN.iter().map(|(n, _)| *n).find(|n| n.contains(name) || name.contains(n) || close(n, name));
+            let near =
+                BUILT_IN.iter().map(|(n, _)| *n).find(|n| n.contains(name) || name.contains(n) || close(n, name));
             return Err(ScenarioError::Unknown { name: name.to_owned(), near });
         }
         let text = std::fs::read_to_string(path)

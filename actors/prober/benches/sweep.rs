@@ -111,11 +111,8 @@ struct Servers(Child);
 
 impl Servers {
     fn start() -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .env(INSIDE, "serve")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            Command::new(std::env::current_exe().unwrap()).env(INSIDE, "serve").stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");

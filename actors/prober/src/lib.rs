@@ -13,7 +13,7 @@
 //! - A namespace that is gone is let go of at once: no socket is held in it.
 //!
 //! [`mind`] decides, [`schedule`] gives turns, [`share`] limits, [`confirm`] suspects, [`paths`] lays out. With the feature
-//! `actor`: [`actor`] is the shell, [`sweep`] sends and waits, [`held`] keeps ports.
+//! `actor`: `actor` is the shell, `sweep` sends and waits, `held` keeps ports.
 
 pub mod confirm;
 pub mod mind;

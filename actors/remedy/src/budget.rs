@@ -124,8 +124,7 @@ fn tries_of(ladder: &[RemedyRecord]) -> impl Iterator<Item = (RemedyKind, &Subje
     ladder
         .iter()
         .filter(|r| {
-            r.kind.shared()
-                && matches!(r.outcome, RemedyOutcome::Done | RemedyOutcome::Unknown | RemedyOutcome::Failed)
+            r.kind.shared() && matches!(r.outcome, RemedyOutcome::Done | RemedyOutcome::Unknown | RemedyOutcome::Failed)
         })
         .map(|r| (r.kind, &r.subject, r.at))
 }

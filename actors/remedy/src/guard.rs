@@ -121,7 +121,10 @@ impl fmt::Display for Refusal {
                 write!(f, "it would leave {ready_after} ready CoreDNS pods and at least {floor} must stay")
             }
             Self::BudgetsOverlap(n) => {
-                write!(f, "{n} PodDisruptionBudgets cover the pod: the API server then fails every eviction; remove one")
+                write!(
+                    f,
+                    "{n} PodDisruptionBudgets cover the pod: the API server then fails every eviction; remove one"
+                )
             }
             Self::OwnedBy(manager) => write!(f, "{manager} owns the field and would write it back; change it there"),
             Self::LimitUnknown => f.write_str("the container has no memory limit, or it could not be read"),
@@ -211,7 +214,9 @@ impl Guard<'_> {
                 if covering > 1 { Err(Refusal::BudgetsOverlap(covering)) } else { Ok(()) }
             }
             SharedAct::RaiseMemory { from, to, .. } => memory_values(self.settings, *from, *to),
-            SharedAct::AddReplica { .. } => workload.replicas_owner.clone().map_or(Ok(()), |o| Err(Refusal::OwnedBy(o))),
+            SharedAct::AddReplica { .. } => {
+                workload.replicas_owner.clone().map_or(Ok(()), |o| Err(Refusal::OwnedBy(o)))
+            }
         }
     }
 }
@@ -235,11 +240,7 @@ pub fn kind_of(act: &SharedAct) -> RemedyKind {
 /// The limits that the settings state.
 #[must_use]
 pub fn limits(settings: &Remedy) -> Limits {
-    Limits {
-        every: settings.shared_every.0,
-        per_hour: settings.shared_per_hour,
-        per_target: settings.tries_per_target,
-    }
+    Limits { every: settings.shared_every.0, per_hour: settings.shared_per_hour, per_target: settings.tries_per_target }
 }
 
 /// Whether the pod that was read again is the one that was judged.
@@ -268,7 +269,11 @@ pub fn floor(pod: &PodRead, read: Option<&WorkloadRead>) -> Result<(), Refusal> 
 
 /// Whether the memory limit that was read again is still the one to raise.
 pub fn memory_target(
-    settings: &Remedy, container: &str, from: u64, to: u64, read: Option<&WorkloadRead>,
+    settings: &Remedy,
+    container: &str,
+    from: u64,
+    to: u64,
+    read: Option<&WorkloadRead>,
 ) -> Result<(), Refusal> {
     let workload = read.ok_or(Refusal::TargetGone)?;
     workload_free(workload)?;
@@ -305,3 +310,6 @@ fn memory_values(settings: &Remedy, from: u64, to: u64) -> Result<(), Refusal> {
     let cap = settings.memory_cap.0;
     if to > cap { Err(Refusal::AboveCap { to, cap }) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use nameward_config::Config;
+use nameward_messages::PodUid;
 use nameward_messages::cluster_view::KillSwitch;
 use nameward_messages::namespaces::{Namespace, NamespaceChanged};
 use nameward_messages::plan::Permit;
@@ -13,7 +14,6 @@ use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::report::NodeOrders;
 use nameward_messages::time::{Mono, Now};
 use nameward_messages::verdict::{Cause, DiagnosisTells, Subject, Verdict, VerdictKey};
-use nameward_messages::PodUid;
 
 use crate::ladder::node_remedy;
 
@@ -132,9 +132,10 @@ impl NodeMind {
     }
 
     fn judge(&mut self, now: Now, out: &mut Vec<Output>) {
-        let permitted = self.permit.as_ref().is_some_and(|(permit, since)| {
-            now.mono.since(*since).as_secs() < u64::from(permit.valid_s)
-        });
+        let permitted = self
+            .permit
+            .as_ref()
+            .is_some_and(|(permit, since)| now.mono.since(*since).as_secs() < u64::from(permit.valid_s));
         let halted = self.paused_here || !self.switch.allows(now.mono);
         let settings = &self.config.remedy;
         for standing in self.standing.values_mut() {
@@ -170,7 +171,12 @@ impl NodeMind {
 }
 
 fn record(
-    kind: RemedyKind, subject: &Subject, mode: Mode, outcome: RemedyOutcome, detail: String, at: Timestamp,
+    kind: RemedyKind,
+    subject: &Subject,
+    mode: Mode,
+    outcome: RemedyOutcome,
+    detail: String,
+    at: Timestamp,
 ) -> RemedyRecord {
     RemedyRecord { kind, subject: subject.clone(), mode, outcome, detail, at }
 }

@@ -130,7 +130,8 @@ fn memory_is_raised_after_a_confirmed_kill_and_not_where_somebody_owns_it() {
         if owner.is_none() {
             assert_eq!(world.template.1, 340 * world::MI);
             assert!(all_resolved(&world), "{:#?}", world.incidents);
-            let record = world.incidents.values().flat_map(|i| &i.status.ladder).find(|r| r.outcome == RemedyOutcome::Done);
+            let record =
+                world.incidents.values().flat_map(|i| &i.status.ladder).find(|r| r.outcome == RemedyOutcome::Done);
             assert!(record.unwrap().detail.contains("170Mi"));
         } else {
             assert!(world.acts.is_empty());

@@ -382,6 +382,10 @@ fn body_of(resource: &Resource, value: &Value) -> Value {
     if resource.status || !resource.custom() {
         take(&mut body, &["status"]);
     }
+    if resource.qualified() == "pods" {
+        // Binding is no change of what was asked for.
+        take(&mut body, &["spec", "nodeName"]);
+    }
     body
 }
 

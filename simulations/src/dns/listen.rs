@@ -54,6 +54,8 @@ impl Listeners {
             return Ok(());
         }
         let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, self.port))?;
+        // As CoreDNS does: Go asks for net.core.somaxconn (4096), std for 128.
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::MAXALLOWABLE)?;
         listener.set_nonblocking(true)?;
         let mut server = Server::new(Handler(Arc::clone(&self.shared)));
         server.register_listener(tokio::net::TcpListener::from_std(listener)?, IDLE, WAITING);

@@ -12,7 +12,7 @@ pub(crate) const DNS: &str = "__dns";
 /// Runs a hidden command and gives back its exit code; `None` if these arguments (with the program's name at 0) are none.
 /// Call it first in `main`, before arguments are parsed and before any runtime.
 #[must_use]
-pub fn hidden(args: &[OsString]) -> Option<ExitCode> {
+pub(crate) fn hidden(args: &[OsString]) -> Option<ExitCode> {
     let command = args.get(1)?.to_str()?;
     let rest = args.get(2..).unwrap_or_default();
     match command {

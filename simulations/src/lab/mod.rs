@@ -31,9 +31,9 @@ mod snapshot;
 mod spec;
 
 pub use self::build::{Lab, Node};
-pub(crate) use self::hidden::hidden;
 pub use self::error::LabError;
 pub use self::fault::{Injected, NetFault};
+pub(crate) use self::hidden::hidden;
 pub use self::isolate::{IsolateError, Place, Private, isolate};
 pub use self::netns::{Netns, path_of};
 pub use self::pods::Pod;

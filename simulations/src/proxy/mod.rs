@@ -67,7 +67,8 @@ impl Proxy {
             .enter(|| nfacct::create(nfacct::INVALID_DROPPED))?
             .map_err(|source| LabError::Namespace { name: format!("{}, accounting object", netns.name()), source })?;
         let mut proxy = Self { netns: netns.clone(), mode, state, written: BTreeSet::new(), held: false };
-        for family in [Family::V4, Family::V6] {
+        // The order of the recordings: nft lists tables in it.
+        for family in [Family::V6, Family::V4] {
             let text: String = proxy.tables(family).iter().map(Table::whole).collect();
             proxy.restore(family, &text, false)?;
         }

@@ -15,7 +15,7 @@ use super::glue::{Glue, follow_slices, kill_oversized, started_at};
 use super::judge::judge;
 use super::observe::{Observer, all_healthy};
 use super::parent::Order;
-use super::processes::{Process, Setup, token};
+use super::processes::{Process, Setup, check, token};
 use super::witness::look;
 use super::world::{NODES, World};
 use crate::apiserver::{ApiServer, Handle, Options as ApiOptions, Outage, User, parse_manifests};
@@ -23,7 +23,7 @@ use crate::lab::{CONTROL, NetFault, Place, Private, isolate};
 use crate::machinery::{ClusterPlan, Machinery, Settings, seed_cluster};
 use crate::proxy::Mode;
 use crate::result::{EntryKind, ScenarioResult, TimelineEntry, Told};
-use crate::scenario::{Action, Proxy};
+use crate::scenario::{Action, Expect, ExpectVerdict, Proxy};
 
 /// The hidden command.
 pub(crate) const SCENARIO: &str = "__scenario";
@@ -237,7 +237,7 @@ async fn act(cluster: &mut Cluster, order: &Order) -> Result<ScenarioResult, Fai
         let done = steps.peek().is_none()
             && seen.verdicts.len() >= expect.verdict.len()
             && seen.remedies.len() >= expect.remedy.len()
-            && (expect.recover_within.is_none() || seen.recovered_s.is_some());
+            && (expect.recover_within.is_none() || seen.recovered_s.is_some() && observer.unsettled().is_empty());
         if !done {
             fulfilled_at = None;
         }
@@ -248,7 +248,14 @@ async fn act(cluster: &mut Cluster, order: &Order) -> Result<ScenarioResult, Fai
         tokio::time::sleep(LOOK).await;
     }
     eyes.abort();
-
+    if expect.recover_within.is_some() {
+        // Recovery is the coordinator's to verify, too.
+        let unsettled = observer.unsettled();
+        observer.result.violations.extend(unsettled);
+    }
+    if let Some(expected) = standing(expect) {
+        observer.result.violations.extend(check_agrees(cluster, expected).await?);
+    }
     let world = Arc::clone(&cluster.world);
     observer.result.violations.extend(tokio::task::spawn_blocking(move || world.violations()).await??);
     if expect.probing_goes_on {
@@ -263,6 +270,43 @@ async fn act(cluster: &mut Cluster, order: &Order) -> Result<ScenarioResult, Fai
         observer.result.violations.extend(cluster.processes.iter().flat_map(Process::never_panicked));
     }
     Ok(judge(observer.result, expect, order.options.strict))
+}
+
+/// The verdict that still stands at the end, with the node that it can be seen from; `None` inside: nothing is wrong.
+/// `None` outside: what stands at the end is not settled by the scenario.
+fn standing(expect: &Expect) -> Option<Option<(&ExpectVerdict, &str)>> {
+    if expect.disturbance || expect.recover_within.is_some() {
+        return None;
+    }
+    let seen_from = |v: &ExpectVerdict| match v.subject.split_once('@') {
+        Some((_, node)) => NODES.iter().find(|n| **n == node).copied().unwrap_or(NODES[0]),
+        None => NODES.iter().find(|n| **n == v.subject).copied().unwrap_or(NODES[0]),
+    };
+    match expect.verdict.as_slice() {
+        [] => Some(None),
+        [one] => Some(Some((one, seen_from(one)))),
+        _ => None,
+    }
+}
+
+/// A person who asks on the node is told the same.
+async fn check_agrees(cluster: &Cluster, expected: Option<(&ExpectVerdict, &str)>) -> Result<Vec<String>, Failure> {
+    let node = expected.map_or(NODES[0], |(_, node)| node).to_owned();
+    let netns = cluster.world.netns(&node)?;
+    let on = node.clone();
+    let (code, said) = match tokio::task::spawn_blocking(move || check(&netns, &on)).await? {
+        Ok(said) => said,
+        Err(error) => return Ok(vec![format!("`nameward check` on {node} said: {error}")]),
+    };
+    let causes: Vec<&str> =
+        said["verdicts"].as_array().into_iter().flatten().filter_map(|v| v["cause"].as_str()).collect();
+    let (wanted, status) = match expected {
+        Some((verdict, _)) => (vec![verdict.cause.id()], 1),
+        None => (Vec::new(), 0),
+    };
+    let agrees = causes == wanted && code == Some(status);
+    let complaint = format!("`nameward check` on {node} ended with {code:?} and names {causes:?}, expected {wanted:?}");
+    Ok(if agrees { Vec::new() } else { vec![complaint] })
 }
 
 fn rounds(cluster: &Cluster) -> Vec<Option<f64>> {

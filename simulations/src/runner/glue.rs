@@ -95,11 +95,8 @@ fn ready_addresses(slices: &[Value]) -> Vec<Ipv4Addr> {
     let addresses = |condition: &str| -> Vec<Ipv4Addr> {
         let endpoints = slices.iter().filter(of_dns).filter_map(|s| s["endpoints"].as_array()).flatten();
         let fit = endpoints.filter(|e| e["conditions"][condition] == Value::Bool(true));
-        let mut found: Vec<Ipv4Addr> = fit
-            .filter_map(|e| e["addresses"].as_array())
-            .flatten()
-            .filter_map(|a| a.as_str()?.parse().ok())
-            .collect();
+        let mut found: Vec<Ipv4Addr> =
+            fit.filter_map(|e| e["addresses"].as_array()).flatten().filter_map(|a| a.as_str()?.parse().ok()).collect();
         found.sort();
         found.dedup();
         found

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nameward_messages::plan::{IncidentSpec, IncidentStatus};
+use nameward_messages::plan::{IncidentPhase, IncidentSpec, IncidentStatus};
 use nameward_messages::remedy::{Mode, RemedyKind};
 use nameward_messages::report::NodeReport;
 use nameward_messages::verdict::{Cause, Confidence, Evidence, RuledOut, Scope, Subject, SubjectKind};
@@ -16,9 +16,11 @@ use crate::result::{EntryKind, FoundRemedy, FoundVerdict, ScenarioResult, Timeli
 pub(super) struct Observer {
     /// Log entries already read.
     read: usize,
+    /// Incidents of the warm-up.
+    earlier: BTreeSet<String>,
     verdicts: BTreeSet<(Cause, Scope, String)>,
-    phases: BTreeMap<String, String>,
-    symptoms: BTreeSet<String>,
+    phases: BTreeMap<String, (IncidentPhase, usize)>,
+    told_failing: usize,
     clean_looks: u32,
     ever_failed: bool,
     /// What was seen.
@@ -31,7 +33,9 @@ impl Observer {
     /// Starts after what is in the log now.
     pub(super) fn new(api: &Handle, scenario: &str) -> Self {
         let result = ScenarioResult { scenario: scenario.to_owned(), ..ScenarioResult::default() };
-        Self { read: api.log().len(), result, ..Self::default() }
+        let earlier = api.list("DnsIncident", "", "");
+        let earlier = earlier.iter().filter_map(|i| i["metadata"]["name"].as_str().map(str::to_owned)).collect();
+        Self { read: api.log().len(), earlier, result, ..Self::default() }
     }
 
     fn tell(&mut self, at_s: f64, kind: EntryKind, text: String, details: Vec<String>) {
@@ -50,6 +54,9 @@ impl Observer {
         }
         for incident in api.list("DnsIncident", "", "") {
             let name = incident["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            if self.earlier.contains(&name) {
+                continue;
+            }
             let (Ok(spec), Ok(status)) = (
                 serde_json::from_value::<IncidentSpec>(incident["spec"].clone()),
                 serde_json::from_value::<IncidentStatus>(incident["status"].clone()),
@@ -69,8 +76,8 @@ impl Observer {
                 .iter()
                 .map(|r| format!("{} {} ({}): {}", r.kind, r.outcome.label(), r.mode.label(), r.detail))
                 .collect();
-            let phase = format!("{:?}/{}", status.phase, rungs.len());
-            if self.phases.insert(name, phase.clone()) != Some(phase) {
+            let phase = (status.phase, rungs.len());
+            if self.phases.insert(name, phase) != Some(phase) {
                 let text = format!("incident {} on {subject}: {:?}. {}", spec.cause, status.phase, status.summary);
                 let last = rungs.last().cloned().into_iter().collect();
                 self.tell(at_s, EntryKind::Incident, text, last);
@@ -95,6 +102,13 @@ impl Observer {
         self.tell(at_s, EntryKind::Verdict, format!("{by} names {cause} on {subject} ({confidence:?})"), details);
         self.result.detected_s.get_or_insert(at_s);
         self.result.verdicts.push(FoundVerdict { cause, scope, subject, confidence, at_s, evidence });
+    }
+
+    /// Incidents that are neither resolved nor handed to a person.
+    pub(super) fn unsettled(&self) -> Vec<String> {
+        let settled = [IncidentPhase::Resolved, IncidentPhase::Escalated];
+        let open = self.phases.iter().filter(|(_, (phase, _))| !settled.contains(phase));
+        open.map(|(name, (phase, _))| format!("incident {name} is still {phase:?}")).collect()
     }
 
     /// Reads the API server's log.
@@ -135,16 +149,16 @@ impl Observer {
 
     /// Takes the result of one look of the runner's own.
     pub(super) fn look_at_dns(&mut self, failing: &[String], at_s: f64) {
-        let new: Vec<String> = failing.iter().filter(|f| !self.symptoms.contains(*f)).cloned().collect();
-        if !new.is_empty() {
-            let more = new.len().saturating_sub(3);
-            let mut details: Vec<String> = new.iter().take(3).cloned().collect();
+        // Told when it begins and when it becomes half as bad again, not at every flicker.
+        if failing.len() * 2 > self.told_failing * 3 {
+            let more = failing.len().saturating_sub(3);
+            let mut details: Vec<String> = failing.iter().take(3).cloned().collect();
             if more > 0 {
                 details.push(format!("and {more} more"));
             }
             let text = format!("{} paths do not answer", failing.len());
             self.tell(at_s, EntryKind::Symptom, text, details);
-            self.symptoms.extend(new);
+            self.told_failing = failing.len();
         }
         if failing.is_empty() {
             self.clean_looks += 1;
@@ -155,7 +169,7 @@ impl Observer {
         }
         if self.ever_failed && self.clean_looks == 2 && self.result.recovered_s.is_none() {
             self.result.recovered_s = Some(at_s);
-            self.symptoms.clear();
+            self.told_failing = 0;
             self.tell(at_s, EntryKind::Recovered, "DNS answers on every path again".to_owned(), Vec::new());
         }
     }
@@ -235,6 +249,10 @@ pub(super) fn all_healthy(api: &Handle, coredns: usize) -> Result<(), String> {
         }
         if let Some(bad) = report.matrix.rows.iter().find(|r| r.bad > 0) {
             return Err(format!("the agent on {name} sees {} fail", bad.ip));
+        }
+        // While the cluster comes up, the Service has no endpoints for a moment: that is over by now, or will be.
+        if let Some(verdict) = report.verdicts.first() {
+            return Err(format!("the agent on {name} still names {} on {}", verdict.cause, verdict.subject));
         }
     }
     let leads = api.list("Lease", "", "").iter().any(|lease| lease["spec"]["holderIdentity"].is_string());

@@ -110,6 +110,22 @@ impl Process {
     }
 }
 
+/// What `nameward check` says to a person on a node where an agent runs. The person's kubeconfig names the API server
+/// itself, as an administrator's does, and not its service address.
+pub(super) fn check(netns: &Netns, node: &str) -> Result<(Option<i32>, serde_json::Value), String> {
+    let folder = node_folder(node);
+    let kubeconfig = folder.join("person.kubeconfig");
+    std::fs::write(&kubeconfig, kubeconfig_text("http://172.30.0.254:6443", &token(Some(node))))
+        .map_err(|e| e.to_string())?;
+    let mut command = netns.command("/proc/self/exe");
+    command.args(["check", "--output", "json", "--config"]).arg(folder.join("nameward.toml"));
+    command.arg("--kubeconfig").arg(kubeconfig);
+    let output = command.stdin(Stdio::null()).output().map_err(|e| e.to_string())?;
+    let said = serde_json::from_slice(&output.stdout)
+        .map_err(|_| String::from_utf8_lossy(&output.stderr).trim().replace('\n', " | "))?;
+    Ok((output.status.code(), said))
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _gone = self.child.kill();

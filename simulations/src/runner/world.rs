@@ -214,7 +214,12 @@ impl World {
         let state = self.state();
         let mut servers = vec![IpAddr::V4(CLUSTER_DNS)];
         servers.extend(
-            state.pods.values().filter(|p| p.coredns).filter_map(|p| state.lab.pod(&p.key).ok()).map(|p| IpAddr::V4(p.address)),
+            state
+                .pods
+                .values()
+                .filter(|p| p.coredns)
+                .filter_map(|p| state.lab.pod(&p.key).ok())
+                .map(|p| IpAddr::V4(p.address)),
         );
         let mut asks = Vec::new();
         let nodes = state.lab.nodes().map(|n| (n.name.clone(), n.netns.clone(), servers.clone(), true));
@@ -222,7 +227,8 @@ impl World {
             let mut servers = servers.clone();
             // A workload asks the server that its resolv.conf names.
             let text = std::fs::read_to_string(&pod.resolv_conf).unwrap_or_default();
-            let named = text.lines().filter_map(|l| l.strip_prefix("nameserver ")).filter_map(|l| l.trim().parse().ok());
+            let named =
+                text.lines().filter_map(|l| l.strip_prefix("nameserver ")).filter_map(|l| l.trim().parse().ok());
             servers.extend(named.filter(|s: &IpAddr| *s != IpAddr::V4(crate::lab::CONTROL)));
             servers.sort();
             servers.dedup();

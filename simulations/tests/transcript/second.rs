@@ -52,7 +52,7 @@ async fn every_pair_in_order() {
     for pair in &all {
         let token = if pair.name.starts_with("agent-") { "agent-token" } else { ADMIN };
         match pair.name.as_str() {
-            "pdb-status-before" => {
+            "evict-dry-run-201" | "pdb-status-before" => {
                 // Two minutes later the budget had been given back.
                 put_budget(&bench, &budget(&pairs, "pdb-status-before"));
             }

@@ -1,9 +1,9 @@
 //! What a person is told: the sentence of an incident and the exact command.
 
+use nameward_messages::NodeName;
 use nameward_messages::cluster_view::ClusterView;
 use nameward_messages::remedy::RemedyKind;
 use nameward_messages::verdict::{Cause, Scope, Subject, SubjectKind};
-use nameward_messages::NodeName;
 
 /// The shared remedy of a cause, if it has one. The executor judges by its own table again.
 #[must_use]
@@ -85,9 +85,9 @@ pub fn command(cause: Cause, subject: &Subject, nodes: &[NodeName], view: &Clust
         Cause::CorednsOomKilled => {
             format!("kubectl -n {namespace} set resources deployment {name} --limits=memory=<more than now>")
         }
-        Cause::ServiceRulesMissing | Cause::ServiceRulesStale => format!(
-            "kubectl -n kube-system delete pod -l k8s-app=kube-proxy --field-selector spec.nodeName={node}"
-        ),
+        Cause::ServiceRulesMissing | Cause::ServiceRulesStale => {
+            format!("kubectl -n kube-system delete pod -l k8s-app=kube-proxy --field-selector spec.nodeName={node}")
+        }
         Cause::ServiceWithoutEndpoints => {
             format!("kubectl -n {0} get endpointslices,pods -l k8s-app={1} -o wide", service.0, service.1)
         }
@@ -105,7 +105,8 @@ pub fn command(cause: Cause, subject: &Subject, nodes: &[NodeName], view: &Clust
             service.0
         ),
         Cause::Unexplained => {
-            let path = if subject.kind == SubjectKind::Pod { format!("{namespace}/{name}") } else { "--host".to_owned() };
+            let path =
+                if subject.kind == SubjectKind::Pod { format!("{namespace}/{name}") } else { "--host".to_owned() };
             format!("on {node}: nameward diagnose {path}")
         }
     }

@@ -14,7 +14,11 @@ use super::quorum::{vouched, witnesses};
 
 /// The answers to one request, of agents that vouch for themselves.
 #[must_use]
-pub fn gather(view: &ClusterView, request: &RequestId, asked: &BTreeSet<NodeName>) -> BTreeMap<NodeName, RequestAnswer> {
+pub fn gather(
+    view: &ClusterView,
+    request: &RequestId,
+    asked: &BTreeSet<NodeName>,
+) -> BTreeMap<NodeName, RequestAnswer> {
     let answer = |agent: &&nameward_messages::cluster_view::NodeAgentView| {
         let report = agent.report.as_ref()?;
         report.answers.iter().find(|answer| answer.id == *request).cloned()
@@ -171,8 +175,12 @@ pub struct Agreement {
 
 /// Whether the answers corroborate the eviction of `pod`, which runs on `own`.
 pub fn corroborate(
-    view: &ClusterView, pod: &PodUid, own: &NodeName, asked: &BTreeSet<NodeName>,
-    answers: &BTreeMap<NodeName, RequestAnswer>, expected: u32,
+    view: &ClusterView,
+    pod: &PodUid,
+    own: &NodeName,
+    asked: &BTreeSet<NodeName>,
+    answers: &BTreeMap<NodeName, RequestAnswer>,
+    expected: u32,
 ) -> Result<Agreement, Doubt> {
     if answers.is_empty() {
         return Err(Doubt::NoAnswers);
@@ -210,7 +218,9 @@ pub fn corroborate(
 /// Ready CoreDNS pods that are good for the majority of the asked nodes (of those asked, not of those that answered).
 #[must_use]
 pub fn good_pods<'a>(
-    view: &'a ClusterView, asked: &BTreeSet<NodeName>, answers: &BTreeMap<NodeName, RequestAnswer>,
+    view: &'a ClusterView,
+    asked: &BTreeSet<NodeName>,
+    answers: &BTreeMap<NodeName, RequestAnswer>,
 ) -> Vec<&'a PodUid> {
     let good = |uid: &PodUid| answers.values().filter(|answer| Seen::of(answer, uid).good()).count();
     let ready = view.pods.iter().filter(|pod| pod.ready && !pod.terminating);
@@ -220,3 +230,6 @@ pub fn good_pods<'a>(
 fn count(items: impl Iterator) -> u32 {
     u32::try_from(items.count()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,8 +151,8 @@ impl Claims {
 /// Memory is the workload's, whichever pod died of it: one incident, not one per pod.
 fn key_of(verdict: &ReportedVerdict, view: &ClusterView) -> VerdictKey {
     let workload = view.workload.as_ref().filter(|_| verdict.cause == Cause::CorednsOomKilled);
-    let subject = workload
-        .map_or_else(|| verdict.subject.clone(), |w| Subject::object(SubjectKind::Deployment, &w.key));
+    let subject =
+        workload.map_or_else(|| verdict.subject.clone(), |w| Subject::object(SubjectKind::Deployment, &w.key));
     VerdictKey { cause: verdict.cause, subject }
 }
 

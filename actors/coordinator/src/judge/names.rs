@@ -27,7 +27,7 @@ fn hash(subject: &Subject) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nameward_messages::{ObjectKey, Now};
+    use nameward_messages::{Now, ObjectKey};
     use std::time::Duration;
 
     #[test]

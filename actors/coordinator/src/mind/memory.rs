@@ -56,7 +56,9 @@ impl Kills {
     }
 
     fn counted<'a>(
-        &'a self, now: Mono, workload: &'a WorkloadView,
+        &'a self,
+        now: Mono,
+        workload: &'a WorkloadView,
     ) -> impl Iterator<Item = (&'a (PodUid, String, Timestamp), &'a Kill)> {
         self.seen.iter().filter(move |(key, kill)| {
             workload.container.as_ref().is_none_or(|name| *name == key.1)

@@ -1,5 +1,6 @@
 //! The mind of the coordinator: one incident per cause and subject, one shared remedy at a time.
 
+mod begin;
 mod book;
 mod incident;
 mod memory;
@@ -243,7 +244,12 @@ impl CoordinatorMind {
     fn decide(&mut self, now: Now, out: &mut Vec<Output>) {
         let Some(view) = self.view.clone() else { return };
         let usable = view.complete && now.mono.since(view.fresh_as_of) <= VIEW_STALE;
-        if !usable || !self.lease.may_act(now.mono) {
+        if !usable {
+            // Blind: what is seen afterwards settles first.
+            self.calm_since = Some(now.mono);
+            return;
+        }
+        if !self.lease.may_act(now.mono) {
             return;
         }
         self.hold.retain(|_, until| now.mono < *until);

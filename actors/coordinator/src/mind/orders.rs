@@ -59,7 +59,8 @@ impl CoordinatorMind {
             // A question that is over alone is not worth a write to every asked node: the next orders leave it out.
             let stale_question = orders.requests.is_empty() && !agent.orders.requests.is_empty();
             let same = orders == agent.orders
-                || (stale_question && NodeOrders { requests: agent.orders.requests.clone(), ..orders.clone() } == agent.orders);
+                || (stale_question
+                    && NodeOrders { requests: agent.orders.requests.clone(), ..orders.clone() } == agent.orders);
             if same || written >= ORDERS_PER_STEP.max(crate::judge::quorum::ASKED) {
                 continue;
             }
@@ -72,10 +73,7 @@ impl CoordinatorMind {
                 if let Some(permit) = &orders.permit {
                     self.permits.note(now.mono, &agent.name, permit.serial);
                 }
-                out.push(Output::WriteOrders {
-                    node: agent.name.clone(),
-                    orders: Box::new(orders),
-                });
+                out.push(Output::WriteOrders { node: agent.name.clone(), orders: Box::new(orders) });
             }
         }
     }

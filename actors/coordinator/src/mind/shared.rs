@@ -7,18 +7,17 @@ use nameward_messages::cluster_view::ClusterView;
 use nameward_messages::plan::{IncidentPhase, Plan, PlanEnd, SharedAct, SharedRemedyTells};
 use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::report::RequestOrder;
-use nameward_messages::verdict::Subject;
 use nameward_messages::{Mono, NodeName, Now, PodUid, RequestId};
 
 use super::incident::{Incident, Shared};
-use super::{CoordinatorMind, Output, memory};
+use super::{CoordinatorMind, Output};
 use crate::judge::answers::{Doubt, corroborate, gather};
 use crate::judge::claims::ripe;
-use crate::judge::quorum::{ASKED, Quorum, listened_to};
+use crate::judge::quorum::Quorum;
 use crate::judge::{advice, answers};
 
 /// Answers are good for this long: an act must have begun by then.
-const ANSWERS_STAND: Duration = Duration::from_secs(30);
+pub(super) const ANSWERS_STAND: Duration = Duration::from_secs(30);
 /// After answers that do not corroborate, the nodes are left in peace for this long.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// The executor is given up on after this, unless its intent stands.
@@ -55,14 +54,9 @@ pub(super) enum Stage {
     /// The nodes are asked whether the verdict holds.
     Asking,
     /// The executor has the plan.
-    Handed {
-        since: Mono,
-    },
+    Handed { since: Mono },
     /// The act was carried out: the nodes are asked whether it helped.
-    Verifying {
-        until: Mono,
-        next: Mono,
-    },
+    Verifying { until: Mono, next: Mono },
 }
 
 /// The shared remedy that is under way.
@@ -96,117 +90,6 @@ impl CoordinatorMind {
         }
     }
 
-    fn begin(&mut self, now: Now, view: &ClusterView, out: &mut Vec<Output>) {
-        // An act of an earlier life that is not verified yet comes first, and alone.
-        let unsettled = |i: &&Incident| {
-            i.intent.is_some() || matches!(i.phase, IncidentPhase::Remediating | IncidentPhase::Verifying)
-        };
-        if let Some(incident) = self.book.values().find(unsettled) {
-            let (name, verifying) = (incident.name.clone(), incident.phase == IncidentPhase::Verifying);
-            let until = now.mono + self.config.remedy.verify_within.0;
-            let stage = if verifying && incident.intent.is_none() {
-                Stage::Verifying { until, next: now.mono }
-            } else {
-                Stage::Handed { since: now.mono }
-            };
-            self.active = Some(Active { incident: name, stage, asking: None, good_before: 0 });
-            return;
-        }
-        let mut candidates: Vec<(u8, jiff::Timestamp, String)> = Vec::new();
-        for incident in self.book.values().filter(|i| i.phase == IncidentPhase::Open) {
-            let Some(kind) = advice::shared_remedy(incident.spec.cause) else { continue };
-            let due = matches!(incident.shared, Shared::From(at) if now.mono >= at);
-            if due && self.config.remedy.mode_of(kind) != Mode::Off && incident.version.is_some() {
-                let rank = u8::from(kind != RemedyKind::RaiseMemory);
-                candidates.push((rank, incident.opened_at, incident.name.clone()));
-            }
-        }
-        candidates.sort();
-        for (_, _, name) in candidates {
-            let Some(incident) = self.book.get(&name).cloned() else { continue };
-            if advice::shared_remedy(incident.spec.cause) == Some(RemedyKind::RaiseMemory) {
-                if self.raise_memory(now, view, &incident, out) {
-                    return;
-                }
-            } else if self.ask_about(now, view, &incident, out) {
-                return;
-            }
-        }
-    }
-
-    /// Memory needs no witnesses: container status is the API's own truth.
-    fn raise_memory(&mut self, now: Now, view: &ClusterView, incident: &Incident, out: &mut Vec<Output>) -> bool {
-        let wait = self.config.remedy.wait.0;
-        let since = view.workload.as_ref().and_then(|w| self.kills.since(now.mono, w));
-        if since.is_some_and(|since| now.mono.since(since) < wait) {
-            return false;
-        }
-        let kills = view.workload.as_ref().map_or_else(Vec::new, |w| self.kills.standing(now.mono, w));
-        let planned = self.calm(now).and_then(|()| memory::raise(&self.config.remedy, view, &kills));
-        match planned {
-            Ok(act) => {
-                self.hand_over(now, incident, act, now.mono + ANSWERS_STAND, out);
-                true
-            }
-            Err(doubt) => {
-                self.doubt(now, &incident.name, &doubt, true, view, out);
-                false
-            }
-        }
-    }
-
-    /// Asks the nodes about a pod whose own node's verdict is ripe.
-    fn ask_about(&mut self, now: Now, view: &ClusterView, incident: &Incident, out: &mut Vec<Output>) -> bool {
-        let wait = self.config.remedy.wait.0;
-        let own = self.own_node(view, &incident.spec.subject);
-        let words = self.claims.get(&incident.key());
-        let Some(own) = own.filter(|own| words.and_then(|w| w.get(own)).is_some_and(|w| ripe(w, now.mono, wait)))
-        else {
-            return false;
-        };
-        if let Err(doubt) = self.calm(now) {
-            self.doubt(now, &incident.name, &doubt, false, view, out);
-            return false;
-        }
-        let pods = view.pods.iter().filter(|p| !p.terminating).map(|p| p.uid.clone());
-        let mut pods: Vec<PodUid> = pods.collect();
-        // The suspect is asked about in any case, however many pods there are.
-        pods.sort_by_key(|uid| Some(uid) != incident.spec.subject.uid.as_ref());
-        let asking = self.question(now, view, &incident.name, Some(&own), pods);
-        let stage = Stage::Asking;
-        self.active = Some(Active { incident: incident.name.clone(), stage, asking: Some(asking), good_before: 0 });
-        true
-    }
-
-    /// A question to at most [`ASKED`] nodes: the pod's own, those of the other CoreDNS pods, and others in turn.
-    pub(super) fn question(
-        &mut self, now: Now, view: &ClusterView, incident: &str, own: Option<&NodeName>, pods: Vec<PodUid>,
-    ) -> Asking {
-        let stale_after = self.config.coordinator.stale_after.0;
-        let present: BTreeSet<&NodeName> =
-            view.nodes.iter().filter(|n| !n.terminating && n.ready != Some(false)).map(|n| &n.name).collect();
-        let able: Vec<&NodeName> = view
-            .agents
-            .iter()
-            .filter(|a| present.contains(&a.name) && listened_to(now.mono, a, stale_after))
-            .map(|a| &a.name)
-            .collect();
-        let hosts = view.pods.iter().filter_map(|p| p.node.as_ref()).filter(|n| able.contains(n));
-        let turn = if able.is_empty() { 0 } else { self.asked_before % able.len() };
-        let others = able.iter().cycle().skip(turn).take(able.len()).copied();
-        let mut nodes: BTreeSet<NodeName> = BTreeSet::new();
-        for node in own.into_iter().chain(hosts).chain(others) {
-            if nodes.len() < ASKED {
-                nodes.insert(node.clone());
-            }
-        }
-        self.asked_before = self.asked_before.wrapping_add(ASKED);
-        self.requests = self.requests.wrapping_add(1);
-        let request = RequestId(format!("{incident}-{}-{}", now.wall.as_millisecond(), self.requests));
-        let until = now.mono + self.config.coordinator.answer_within.0;
-        Asking { request, nodes, pods: pods.into_iter().take(8).collect(), service: true, at: now.mono, until }
-    }
-
     fn hear(&mut self, now: Now, view: &ClusterView, out: &mut Vec<Output>) {
         let Some(active) = self.active.clone() else { return };
         let (Some(asking), Some(incident)) = (active.asking, self.book.get(&active.incident).cloned()) else {
@@ -233,7 +116,11 @@ impl CoordinatorMind {
     }
 
     fn corroborated(
-        &self, now: Now, view: &ClusterView, incident: &Incident, asking: &Asking,
+        &self,
+        now: Now,
+        view: &ClusterView,
+        incident: &Incident,
+        asking: &Asking,
         heard: &std::collections::BTreeMap<NodeName, nameward_messages::report::RequestAnswer>,
     ) -> Result<(SharedAct, u32), Doubt> {
         let uid = incident.spec.subject.uid.clone().ok_or(Doubt::PodNotListed)?;
@@ -263,7 +150,7 @@ impl CoordinatorMind {
     }
 
     /// Cool-down and breaker.
-    fn calm(&self, now: Now) -> Result<(), Doubt> {
+    pub(super) fn calm(&self, now: Now) -> Result<(), Doubt> {
         if let Some(until) = self.breaker_until.filter(|until| now.mono < *until) {
             return Err(Doubt::BreakerOpen { left_s: until.since(now.mono).as_secs() });
         }
@@ -272,7 +159,14 @@ impl CoordinatorMind {
         if left.is_zero() { Ok(()) } else { Err(Doubt::Calm { left_s: left.as_secs() }) }
     }
 
-    fn hand_over(&mut self, now: Now, incident: &Incident, act: SharedAct, deadline: Mono, out: &mut Vec<Output>) {
+    pub(super) fn hand_over(
+        &mut self,
+        now: Now,
+        incident: &Incident,
+        act: SharedAct,
+        deadline: Mono,
+        out: &mut Vec<Output>,
+    ) {
         let good_before = self.active.as_ref().map_or(0, |active| active.good_before);
         let stage = Stage::Handed { since: now.mono };
         self.active = Some(Active { incident: incident.name.clone(), stage, asking: None, good_before });
@@ -290,7 +184,15 @@ impl CoordinatorMind {
     }
 
     /// The answers do not carry the act: told once per reason, asked again later, and a person if it is final.
-    fn doubt(&mut self, now: Now, name: &str, doubt: &Doubt, all: bool, view: &ClusterView, out: &mut Vec<Output>) {
+    pub(super) fn doubt(
+        &mut self,
+        now: Now,
+        name: &str,
+        doubt: &Doubt,
+        all: bool,
+        view: &ClusterView,
+        out: &mut Vec<Output>,
+    ) {
         let settings = self.config.remedy.clone();
         let Some(incident) = self.book.get_mut(name) else { return };
         let kind = advice::shared_remedy(incident.spec.cause).unwrap_or(RemedyKind::CallPerson);
@@ -314,9 +216,7 @@ impl CoordinatorMind {
     }
 
     /// Calls a person; nothing more is done about this incident.
-    pub(super) fn escalate(
-        &mut self, now: Now, name: &str, because: &str, view: &ClusterView, out: &mut Vec<Output>,
-    ) {
+    pub(super) fn escalate(&mut self, now: Now, name: &str, because: &str, view: &ClusterView, out: &mut Vec<Output>) {
         let Some(incident) = self.book.get_mut(name) else { return };
         let command = advice::command(incident.spec.cause, &incident.spec.subject, &incident.nodes, view);
         let detail = format!("{because}. A person decides; by hand: {command}");
@@ -347,7 +247,9 @@ impl CoordinatorMind {
                 }
                 known.record(record);
             }
-            SharedRemedyTells::Ended { incident, end, retry_after } => self.ended(now, &incident, end, retry_after, out),
+            SharedRemedyTells::Ended { incident, end, retry_after } => {
+                self.ended(now, &incident, end, retry_after, out)
+            }
         }
     }
 
@@ -374,7 +276,8 @@ impl CoordinatorMind {
             self.active = None;
         }
         // Nothing that waiting could change: a person is called.
-        if end == PlanEnd::Failed && retry_after >= Duration::from_secs(600)
+        if end == PlanEnd::Failed
+            && retry_after >= Duration::from_secs(600)
             && let Some(view) = view
         {
             self.escalate(now, name, "the remedy cannot be carried out", &view, out);
@@ -394,24 +297,24 @@ impl CoordinatorMind {
             self.active = None;
         }
     }
-
-    /// The node that a CoreDNS pod runs on.
-    fn own_node(&self, view: &ClusterView, subject: &Subject) -> Option<NodeName> {
-        let pod = view.pods.iter().find(|p| Some(&p.uid) == subject.uid.as_ref())?;
-        pod.node.clone()
-    }
 }
 
 /// A line of an incident's ladder.
 pub(super) fn line(
-    incident: &Incident, kind: RemedyKind, mode: Mode, outcome: RemedyOutcome, detail: String, now: Now,
+    incident: &Incident,
+    kind: RemedyKind,
+    mode: Mode,
+    outcome: RemedyOutcome,
+    detail: String,
+    now: Now,
 ) -> RemedyRecord {
     RemedyRecord { kind, subject: incident.spec.subject.clone(), mode, outcome, detail, at: now.wall }
 }
 
 /// How many ready pods are good for the majority of the asked nodes.
 pub(super) fn good_count(
-    view: &ClusterView, asking: &Asking,
+    view: &ClusterView,
+    asking: &Asking,
     heard: &std::collections::BTreeMap<NodeName, nameward_messages::report::RequestAnswer>,
 ) -> u32 {
     u32::try_from(answers::good_pods(view, &asking.nodes, heard).len()).unwrap_or(u32::MAX)

@@ -20,7 +20,11 @@ impl Conditions {
 
     /// The conditions of a report; `known`: a first sweep has ended.
     pub(super) fn of(
-        &mut self, report: &NodeReport, known: bool, watcher: Option<&Stage>, at: Timestamp,
+        &mut self,
+        report: &NodeReport,
+        known: bool,
+        watcher: Option<&Stage>,
+        at: Timestamp,
     ) -> Vec<Condition> {
         let mut all = vec![healthy(report, known)];
         if let Some(stage) = watcher {

@@ -59,9 +59,8 @@ impl Shape {
             some_bad: row.bad > 0,
             outcome: row.outcome,
         };
-        let key = |v: &ReportedVerdict| {
-            (VerdictKey { cause: v.cause, subject: v.subject.clone() }, v.confidence, v.scope)
-        };
+        let key =
+            |v: &ReportedVerdict| (VerdictKey { cause: v.cause, subject: v.subject.clone() }, v.confidence, v.scope);
         Self {
             self_check: report.self_check,
             troubles: report.troubles.clone(),

@@ -151,8 +151,7 @@ fn rows(observations: &[Observation]) -> Vec<MatrixRow> {
             TargetKind::Service | TargetKind::Nameserver | TargetKind::Upstream => None,
         };
         let Some(good) = observation.outcome.good() else { continue };
-        let key =
-            (path.target.kind.label(), pod, path.target.ip, path.transport, path.question, path.vantage.kind());
+        let key = (path.target.kind.label(), pod, path.target.ip, path.transport, path.question, path.vantage.kind());
         let (goods, bads, outcomes) = rows.entry(key).or_default();
         if good {
             *goods += 1;

@@ -22,15 +22,25 @@ fn one(view: &View<'_>, pod: &DnsPod) -> RuleResult {
     if !matches!(symptoms.udp_outcome, Outcome::Timeout) {
         return RuleResult::RuledOut(format!("UDP is not silent: {}", symptoms.udp_outcome));
     }
-    if !matches!(symptoms.tcp_outcome, Outcome::ConnectedOnly) {
-        return RuleResult::RuledOut(format!("TCP is not accepted in silence: {}", symptoms.tcp_outcome));
-    }
     let record = view.record;
+    // The kernel completes the handshake for a process that hangs, until the queue of connections that nobody accepts is
+    // full: then it is silent on TCP as well, and only the queue tells this from a lost path.
+    let full = match symptoms.tcp_outcome {
+        Outcome::ConnectedOnly => false,
+        Outcome::Timeout => true,
+        _ => return RuleResult::RuledOut(format!("TCP is not accepted in silence: {}", symptoms.tcp_outcome)),
+    };
     let (udp, tcp) = (symptoms.udp_state.port, dns_tcp_port(pod));
     let health = record.held(|sample| health_of(sample, pod).map(|h| matches!(h, Health::Silent)));
     let accept = record.moved(|before, after| accept_queue(before, after, pod, tcp));
     let queue = record.moved(|before, after| unread_queue(before, after, pod, udp));
     let took = record.moved(|before, after| swallowed(before, after, pod));
+    if full && accept != Held::Twice {
+        return match accept {
+            Held::Once => RuleResult::Waiting("a second sample is awaited".to_owned()),
+            _ => RuleResult::RuledOut("TCP does not connect, and no connections wait to be accepted".to_owned()),
+        };
+    }
     let decided = [health, accept, queue].into_iter().max().unwrap_or(Held::Unread);
     let (confidence, held) = match confidence(record, decided, true, "its queues are empty") {
         Ok(confidence) => (confidence, decided),
@@ -59,7 +69,14 @@ fn one(view: &View<'_>, pod: &DnsPod) -> RuleResult {
         ruled_out: vec![
             not(Cause::CorednsUdpDead, "UDP is silent, not refused, and TCP does not answer either"),
             not(Cause::CorednsUdpStuck, "TCP does not answer either"),
-            not(Cause::VethOffBridge, "the pod's kernel still completes TCP's handshake"),
+            not(
+                Cause::VethOffBridge,
+                if full {
+                    "connections have reached the pod: they fill the queue of its listener"
+                } else {
+                    "the pod's kernel still completes TCP's handshake"
+                },
+            ),
             not(
                 Cause::ForwardPolicyDrop,
                 "the host of the pod's own node, whose queries do not pass FORWARD, gets no answer",

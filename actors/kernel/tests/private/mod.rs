@@ -8,7 +8,7 @@ const INSIDE: &str = "NAMEWARD_TEST_INSIDE";
 
 /// `true` inside. Outside it runs the named test of this binary inside private user (when unprivileged), network, mount
 /// and PID namespaces, with an own /run and `lo` up, and says `false` once that has passed.
-pub fn enter(test: &str) -> bool {
+pub(crate) fn enter(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
@@ -30,17 +30,17 @@ pub fn enter(test: &str) -> bool {
 }
 
 /// Runs a command that must succeed.
-pub fn run(line: &str) {
+pub(crate) fn run(line: &str) {
     let status = Command::new("sh").args(["-c", line]).status().unwrap();
     assert!(status.success(), "{line}");
 }
 
 /// A program that ends with the test.
-pub struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Server {
     /// Starts it. A program that is not installed fails the test.
-    pub fn start(program: &str, args: &[&str], folder: &Path) -> Self {
+    pub(crate) fn start(program: &str, args: &[&str], folder: &Path) -> Self {
         let log = std::fs::File::create(folder.join("log")).unwrap();
         let child = Command::new(program)
             .args(args)

@@ -24,7 +24,9 @@ pub(super) async fn perform(cluster: &Cluster, call: ApiCall) -> CallResult {
             let all = cluster.list_incidents().await.map_err(failed)?;
             Ok(Reply::Incidents(all.into_iter().map(incident).collect()))
         }
-        ApiCall::ReadPod { pod: key } => absent_as_none(cluster.get_pod(&key).await).map(|p| Reply::Pod(p.map(|p| pod(&p)))),
+        ApiCall::ReadPod { pod: key } => {
+            absent_as_none(cluster.get_pod(&key).await).map(|p| Reply::Pod(p.map(|p| pod(&p))))
+        }
         ApiCall::ReadWorkload { workload: key, kind } => {
             let read = read_workload(cluster, &key, kind).await;
             absent_as_none(read).map(|found| Reply::Workload(found.map(|w| workload(&w))))
@@ -123,7 +125,10 @@ fn rollout(found: &Workload) -> Option<String> {
         return Some(format!("generation {generation} is not observed yet (at {observed})"));
     }
     if status.replicas > status.updated_replicas {
-        return Some(format!("{} pods of an older template are still there", status.replicas - status.updated_replicas));
+        return Some(format!(
+            "{} pods of an older template are still there",
+            status.replicas - status.updated_replicas
+        ));
     }
     None
 }

@@ -4,9 +4,6 @@ pub mod call;
 mod record;
 mod work;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +15,7 @@ use nameward_messages::remedy::{Mode, RemedyOutcome};
 use nameward_messages::time::{Mono, Now};
 
 use crate::budget::Budget;
-use crate::guard::{Guard, Refusal, kind_of};
+use crate::guard::{Guard, Refusal, VIEW_STALE, kind_of};
 use crate::pause::LOOK_EVERY;
 use call::{ApiCall, CallError, CallResult};
 use work::{Next, Work};
@@ -188,7 +185,8 @@ impl SharedMind {
     }
 
     fn learn(&mut self, now: Now, view: Arc<ClusterView>) {
-        if !view.complete || view.rollout.in_progress {
+        let blind = self.view.as_ref().is_some_and(|v| now.mono.since(v.fresh_as_of) > VIEW_STALE);
+        if !view.complete || view.rollout.in_progress || blind {
             self.calm_since = now.mono;
         }
         if view.complete {
@@ -274,7 +272,8 @@ impl SharedMind {
 
     fn first_would_act(&mut self, incident: &str) -> bool {
         let said = |i: &IncidentView| {
-            i.name == incident && i.status.ladder.iter().any(|r| r.outcome == RemedyOutcome::WouldAct && r.kind.shared())
+            i.name == incident
+                && i.status.ladder.iter().any(|r| r.outcome == RemedyOutcome::WouldAct && r.kind.shared())
         };
         if self.view.as_ref().is_some_and(|v| v.incidents.iter().any(said)) {
             return false;

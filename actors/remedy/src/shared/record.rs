@@ -17,7 +17,14 @@ pub(super) fn of_plan(plan: &Plan, mode: Mode, outcome: RemedyOutcome, detail: S
 
 /// A line about an intent.
 pub(super) fn of_intent(intent: &Intent, mode: Mode, outcome: RemedyOutcome, detail: String) -> RemedyRecord {
-    RemedyRecord { kind: intent.kind, subject: intent.subject.clone(), mode, outcome, detail: clip(&detail), at: intent.at }
+    RemedyRecord {
+        kind: intent.kind,
+        subject: intent.subject.clone(),
+        mode,
+        outcome,
+        detail: clip(&detail),
+        at: intent.at,
+    }
 }
 
 /// Details may hold what a server said.

@@ -43,7 +43,11 @@ impl World {
                         since: now.wall,
                     });
                 } else {
-                    report.deferred.push(Deferral { subject, to_node: pod.node.clone(), because: "udp times out".into() });
+                    report.deferred.push(Deferral {
+                        subject,
+                        to_node: pod.node.clone(),
+                        because: "udp times out".into(),
+                    });
                 }
             }
             let requests = agent.orders.requests.clone();

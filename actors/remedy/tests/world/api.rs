@@ -2,9 +2,7 @@
 
 use nameward_coordinator::mind::{Output as Wants, Written};
 use nameward_messages::PodUid;
-use nameward_remedy::shared::call::{
-    ApiCall, CallError, CallResult, IncidentRead, PodRead, Reply, WorkloadRead,
-};
+use nameward_remedy::shared::call::{ApiCall, CallError, CallResult, IncidentRead, PodRead, Reply, WorkloadRead};
 
 use super::{Act, Stored, World};
 use std::time::Duration;
@@ -93,12 +91,14 @@ impl World {
                 stored.version = version;
                 Ok(Reply::Written { resource_version: version.to_string() })
             }
-            ApiCall::ReadPod { pod } => Ok(Reply::Pod(self.pods.iter().find(|p| p.name == pod.name).map(|p| PodRead {
-                uid: p.uid.clone(),
-                resource_version: p.version.to_string(),
-                ready: p.ready,
-                terminating: false,
-            }))),
+            ApiCall::ReadPod { pod } => {
+                Ok(Reply::Pod(self.pods.iter().find(|p| p.name == pod.name).map(|p| PodRead {
+                    uid: p.uid.clone(),
+                    resource_version: p.version.to_string(),
+                    ready: p.ready,
+                    terminating: false,
+                })))
+            }
             ApiCall::ReadWorkload { .. } => Ok(Reply::Workload(Some(WorkloadRead {
                 resource_version: self.template.0.to_string(),
                 replicas: self.desired,
@@ -108,7 +108,9 @@ impl World {
                 memory_limits: [("coredns".to_owned(), self.template.1)].into(),
                 memory_owner: self.owner.clone(),
             }))),
-            ApiCall::Evict { uid, resource_version, dry_run, .. } => self.evict(process, call, uid, resource_version, *dry_run),
+            ApiCall::Evict { uid, resource_version, dry_run, .. } => {
+                self.evict(process, call, uid, resource_version, *dry_run)
+            }
             ApiCall::PatchMemory { resource_version, to, dry_run, .. } => {
                 let holds = self.template.0.to_string() == *resource_version;
                 self.note(process, call, holds);
@@ -164,8 +166,7 @@ impl World {
                 let fresh = !unlucky && !self.incidents.contains_key(name);
                 if fresh {
                     let version = self.next_version();
-                    let stored =
-                        Stored { uid: name.clone(), version, spec: spec.clone(), status: (**status).clone() };
+                    let stored = Stored { uid: name.clone(), version, spec: spec.clone(), status: (**status).clone() };
                     self.incidents.insert(name.clone(), stored);
                 }
                 Some((Written::Incident(name.clone()), fresh))

@@ -12,8 +12,9 @@ use super::World;
 /// Time from handing over to the act: the steps of the executor, each with its request.
 const STEPS: Duration = Duration::from_secs(30);
 
+/// Answers may be 30 s old when the plan's deadline stops further steps.
 fn recent(at: Mono, now: Mono) -> bool {
-    now.since(at) <= Duration::from_secs(30) + STEPS && at <= now
+    now.since(at) <= Duration::from_secs(30) && at <= now
 }
 
 /// I1 and I3: enough witnesses, its own node among them, two namespaces, and another pod good for the majority of those asked.
@@ -115,7 +116,10 @@ pub fn budget(world: &World) {
     }
     let most = settings.shared_per_hour as usize;
     for window in starts.windows(most + 1) {
-        assert!(window[most].since(window[0]) + Duration::from_secs(60) >= Duration::from_secs(3600), "I11: {window:?}");
+        assert!(
+            window[most].since(window[0]) + Duration::from_secs(60) >= Duration::from_secs(3600),
+            "I11: {window:?}"
+        );
     }
 }
 
@@ -127,13 +131,21 @@ pub fn cool_down(world: &World) {
     }
 }
 
-/// I14: an incomplete view is no ground.
+/// I5: an eviction only with a quorum of fresh, vouching reports.
+pub fn quorum(world: &World) {
+    for touch in world.processes.iter().flat_map(|p| &p.touched) {
+        if matches!(touch.call, ApiCall::Evict { .. }) {
+            assert!(touch.quorum_ago <= STEPS, "I5: {touch:?}");
+        }
+    }
+}
+
+/// I14: an incomplete view is no ground to plan, and an old one none to act.
 pub fn complete_view(world: &World) {
     for process in &world.processes {
-        for (at, line) in &process.log {
-            if line.starts_with("plan") {
-                assert!(!line.is_empty(), "I14: {at:?}");
-            }
+        assert!(process.plans.iter().all(|(_, complete)| *complete), "I14: {:?}", process.plans);
+        for touch in &process.touched {
+            assert!(touch.complete_ago <= Duration::from_secs(60) + STEPS, "I14: {touch:?}");
         }
     }
 }
@@ -164,6 +176,7 @@ pub fn all(world: &World) {
     never_blindly_again(world);
     budget(world);
     cool_down(world);
+    quorum(world);
     complete_view(world);
     memory(world);
     kill_switch(world);

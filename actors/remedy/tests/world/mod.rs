@@ -71,12 +71,14 @@ pub struct Act {
     pub intents: usize,
 }
 
+/// Which node answered, when, the pods that fail with the number of failing namespaces, and the pods that are good.
+pub type Answered = (NodeName, Mono, BTreeMap<PodUid, u32>, BTreeSet<PodUid>);
+
 /// One question as the API server and the agents know it.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     pub nodes: BTreeSet<NodeName>,
-    /// Node, when, pods that fail with the failing namespaces, pods that are good.
-    pub answers: Vec<(NodeName, Mono, BTreeMap<PodUid, u32>, BTreeSet<PodUid>)>,
+    pub answers: Vec<Answered>,
 }
 
 pub struct World {

@@ -1,12 +1,11 @@
 //! One process with both minds, wired as the shells wire them, with a request's time in between.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nameward_coordinator::mind::{CoordinatorMind, Input as Told, Output as Wants};
 use nameward_messages::Mono;
-use nameward_messages::cluster_view::{ClusterView, KillSwitch};
+use nameward_messages::cluster_view::{ClusterView, KillSwitch, NodeAgentView};
 use nameward_messages::plan::LeaseState;
 use nameward_remedy::shared::call::{ApiCall, CallResult};
 use nameward_remedy::shared::{Input, Output, SharedMind};
@@ -32,9 +31,11 @@ pub struct Process {
     pub cut_off: bool,
     /// Every request that touched CoreDNS, with the state in which it was made.
     pub touched: Vec<Touch>,
-    /// Incidents whose act is unknown and whose target was not read since.
-    pub unknown: BTreeMap<String, bool>,
-    pub broken: Vec<String>,
+    /// When a plan was told, and whether the view it came from was complete.
+    pub plans: Vec<(Mono, bool)>,
+    /// When a view was last complete, and when it last had a quorum.
+    pub complete_at: Option<Mono>,
+    pub quorum_at: Option<Mono>,
     /// Panics on the n-th call: the executor is rebuilt.
     pub die_at_call: Option<u64>,
     pub calls: u64,
@@ -47,7 +48,8 @@ pub struct Touch {
     pub call: ApiCall,
     pub may_act: bool,
     pub switch_allows: bool,
-    pub view_complete: bool,
+    pub complete_ago: Duration,
+    pub quorum_ago: Duration,
     pub leading_for: Duration,
     pub up_for: Duration,
 }
@@ -71,8 +73,9 @@ impl World {
             results: vec![],
             cut_off: false,
             touched: vec![],
-            unknown: BTreeMap::new(),
-            broken: vec![],
+            plans: vec![],
+            complete_at: None,
+            quorum_at: None,
             die_at_call: None,
             calls: 0,
             log: vec![],
@@ -93,7 +96,8 @@ impl World {
         if renews {
             self.lease.1 = now + Duration::from_secs(15);
         } else if now >= until
-            && let Some(next) = (0..self.processes.len()).find(|n| self.processes[*n].alive && !self.processes[*n].cut_off)
+            && let Some(next) =
+                (0..self.processes.len()).find(|n| self.processes[*n].alive && !self.processes[*n].cut_off)
         {
             self.lease = (next, now + Duration::from_secs(15));
         }
@@ -101,7 +105,9 @@ impl World {
 
     pub fn processes_step(&mut self) {
         let now = self.now;
-        let view = Arc::new(self.view());
+        // A view a second: what a watch merges anyway.
+        let whole = now.mono.0.subsec_millis() == 0;
+        let view = whole.then(|| Arc::new(self.view()));
         let holder = self.lease.0;
         for n in 0..self.processes.len() {
             if !self.processes[n].alive {
@@ -126,11 +132,21 @@ impl World {
             process.told_paused = self.paused_file;
             inputs.extend([Told::KillSwitch(self.switch), Told::PausedHere(self.paused_file)]);
             orders.extend([Input::KillSwitch(self.switch), Input::PausedHere(self.paused_file)]);
-            if !process.cut_off {
-                process.views.push((now.mono + process.lag, Arc::clone(&view)));
+            if let Some(view) = view.as_ref().filter(|_| !process.cut_off) {
+                process.views.push((now.mono + process.lag, Arc::clone(view)));
             }
             while process.views.first().is_some_and(|(at, _)| *at <= now.mono) {
                 let (_, view) = process.views.remove(0);
+                if view.complete {
+                    process.complete_at = Some(now.mono);
+                    let fresh = |a: &&NodeAgentView| {
+                        now.mono.since(a.changed_at) <= Duration::from_secs(660)
+                            && a.report.as_ref().is_some_and(|r| r.self_check)
+                    };
+                    if view.agents.iter().filter(fresh).count() * 100 >= view.nodes.len() * 85 {
+                        process.quorum_at = Some(now.mono);
+                    }
+                }
                 process.view = Some(Arc::clone(&view));
                 inputs.push(Told::View(Arc::clone(&view)));
                 orders.push(Input::View(view));
@@ -159,6 +175,8 @@ impl World {
         for want in out {
             match &want {
                 Wants::Plan(plan) => {
+                    let complete = self.processes[n].view.as_ref().is_some_and(|v| v.complete);
+                    self.processes[n].plans.push((now.mono, complete));
                     self.processes[n].log.push((now.mono, format!("plan {:?}", plan.act)));
                     self.tell_executor(n, Input::Plan(plan.clone()));
                     // A duplicated message must not act twice.
@@ -181,11 +199,6 @@ impl World {
     pub fn tell_executor(&mut self, n: usize, input: Input) {
         let now = self.now;
         let mut out = vec![];
-        if let Input::CallDone { call: _, result } = &input
-            && matches!(result, Err(nameward_remedy::shared::call::CallError::Unknown(_)))
-        {
-            self.processes[n].unknown.insert("last".into(), true);
-        }
         self.processes[n].executor.step(now, input, &mut out);
         for output in out {
             match output {
@@ -209,7 +222,8 @@ impl World {
                 call: call.clone(),
                 may_act: process.lease.may_act(now.mono),
                 switch_allows: process.told_switch.is_some_and(|s| s.allows(now.mono)) && !process.told_paused,
-                view_complete: process.view.as_ref().is_some_and(|v| v.complete),
+                complete_ago: process.complete_at.map_or(Duration::MAX, |at| now.mono.since(at)),
+                quorum_ago: process.quorum_at.map_or(Duration::MAX, |at| now.mono.since(at)),
                 leading_for: process.leading_since.map_or(Duration::ZERO, |at| now.mono.since(at)),
                 up_for: now.mono.since(process.started),
             };

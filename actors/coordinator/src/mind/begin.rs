@@ -1,0 +1,140 @@
+//! Which incident's shared remedy is taken up, and whom to ask about it.
+
+use std::collections::BTreeSet;
+
+use nameward_messages::cluster_view::ClusterView;
+use nameward_messages::plan::IncidentPhase;
+use nameward_messages::remedy::{Mode, RemedyKind};
+use nameward_messages::verdict::Subject;
+use nameward_messages::{NodeName, Now, PodUid, RequestId};
+
+use super::incident::{Incident, Shared};
+use super::shared::{ANSWERS_STAND, Active, Asking, Stage};
+use super::{CoordinatorMind, Output, memory};
+use crate::judge::advice;
+use crate::judge::claims::ripe;
+use crate::judge::quorum::{ASKED, listened_to};
+
+impl CoordinatorMind {
+    pub(super) fn begin(&mut self, now: Now, view: &ClusterView, out: &mut Vec<Output>) {
+        // An act of an earlier life that is not verified yet comes first, and alone.
+        let unsettled = |i: &&Incident| {
+            i.intent.is_some() || matches!(i.phase, IncidentPhase::Remediating | IncidentPhase::Verifying)
+        };
+        if let Some(incident) = self.book.values().find(unsettled) {
+            let (name, verifying) = (incident.name.clone(), incident.phase == IncidentPhase::Verifying);
+            let until = now.mono + self.config.remedy.verify_within.0;
+            let stage = if verifying && incident.intent.is_none() {
+                Stage::Verifying { until, next: now.mono }
+            } else {
+                Stage::Handed { since: now.mono }
+            };
+            self.active = Some(Active { incident: name, stage, asking: None, good_before: 0 });
+            return;
+        }
+        let mut candidates: Vec<(u8, jiff::Timestamp, String)> = Vec::new();
+        for incident in self.book.values().filter(|i| i.phase == IncidentPhase::Open) {
+            let Some(kind) = advice::shared_remedy(incident.spec.cause) else { continue };
+            let due = matches!(incident.shared, Shared::From(at) if now.mono >= at);
+            if due && self.config.remedy.mode_of(kind) != Mode::Off && incident.version.is_some() {
+                let rank = u8::from(kind != RemedyKind::RaiseMemory);
+                candidates.push((rank, incident.opened_at, incident.name.clone()));
+            }
+        }
+        candidates.sort();
+        for (_, _, name) in candidates {
+            let Some(incident) = self.book.get(&name).cloned() else { continue };
+            if advice::shared_remedy(incident.spec.cause) == Some(RemedyKind::RaiseMemory) {
+                if self.raise_memory(now, view, &incident, out) {
+                    return;
+                }
+            } else if self.ask_about(now, view, &incident, out) {
+                return;
+            }
+        }
+    }
+
+    /// Memory needs no witnesses: container status is the API's own truth.
+    fn raise_memory(&mut self, now: Now, view: &ClusterView, incident: &Incident, out: &mut Vec<Output>) -> bool {
+        let wait = self.config.remedy.wait.0;
+        let since = view.workload.as_ref().and_then(|w| self.kills.since(now.mono, w));
+        if since.is_some_and(|since| now.mono.since(since) < wait) {
+            return false;
+        }
+        let kills = view.workload.as_ref().map_or_else(Vec::new, |w| self.kills.standing(now.mono, w));
+        let planned = self.calm(now).and_then(|()| memory::raise(&self.config.remedy, view, &kills));
+        match planned {
+            Ok(act) => {
+                self.hand_over(now, incident, act, now.mono + ANSWERS_STAND, out);
+                true
+            }
+            Err(doubt) => {
+                self.doubt(now, &incident.name, &doubt, true, view, out);
+                false
+            }
+        }
+    }
+
+    /// Asks the nodes about a pod whose own node's verdict is ripe.
+    fn ask_about(&mut self, now: Now, view: &ClusterView, incident: &Incident, out: &mut Vec<Output>) -> bool {
+        let wait = self.config.remedy.wait.0;
+        let own = self.own_node(view, &incident.spec.subject);
+        let words = self.claims.get(&incident.key());
+        let Some(own) = own.filter(|own| words.and_then(|w| w.get(own)).is_some_and(|w| ripe(w, now.mono, wait)))
+        else {
+            return false;
+        };
+        if let Err(doubt) = self.calm(now) {
+            self.doubt(now, &incident.name, &doubt, false, view, out);
+            return false;
+        }
+        let pods = view.pods.iter().filter(|p| !p.terminating).map(|p| p.uid.clone());
+        let mut pods: Vec<PodUid> = pods.collect();
+        // The suspect is asked about in any case, however many pods there are.
+        pods.sort_by_key(|uid| Some(uid) != incident.spec.subject.uid.as_ref());
+        let asking = self.question(now, view, &incident.name, Some(&own), pods);
+        let stage = Stage::Asking;
+        self.active = Some(Active { incident: incident.name.clone(), stage, asking: Some(asking), good_before: 0 });
+        true
+    }
+
+    /// A question to at most [`ASKED`] nodes: the pod's own, those of the other CoreDNS pods, and others in turn.
+    pub(super) fn question(
+        &mut self,
+        now: Now,
+        view: &ClusterView,
+        incident: &str,
+        own: Option<&NodeName>,
+        pods: Vec<PodUid>,
+    ) -> Asking {
+        let stale_after = self.config.coordinator.stale_after.0;
+        let present: BTreeSet<&NodeName> =
+            view.nodes.iter().filter(|n| !n.terminating && n.ready != Some(false)).map(|n| &n.name).collect();
+        let able: Vec<&NodeName> = view
+            .agents
+            .iter()
+            .filter(|a| present.contains(&a.name) && listened_to(now.mono, a, stale_after))
+            .map(|a| &a.name)
+            .collect();
+        let hosts = view.pods.iter().filter_map(|p| p.node.as_ref()).filter(|n| able.contains(n));
+        let turn = if able.is_empty() { 0 } else { self.asked_before % able.len() };
+        let others = able.iter().cycle().skip(turn).take(able.len()).copied();
+        let mut nodes: BTreeSet<NodeName> = BTreeSet::new();
+        for node in own.into_iter().chain(hosts).chain(others) {
+            if nodes.len() < ASKED {
+                nodes.insert(node.clone());
+            }
+        }
+        self.asked_before = self.asked_before.wrapping_add(ASKED);
+        self.requests = self.requests.wrapping_add(1);
+        let request = RequestId(format!("{incident}-{}-{}", now.wall.as_millisecond(), self.requests));
+        let until = now.mono + self.config.coordinator.answer_within.0;
+        Asking { request, nodes, pods: pods.into_iter().take(8).collect(), service: true, at: now.mono, until }
+    }
+
+    /// The node that a CoreDNS pod runs on.
+    fn own_node(&self, view: &ClusterView, subject: &Subject) -> Option<NodeName> {
+        let pod = view.pods.iter().find(|p| Some(&p.uid) == subject.uid.as_ref())?;
+        pod.node.clone()
+    }
+}

@@ -1,0 +1,310 @@
+//! One row per reason to refuse.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use nameward_messages::ObjectKey;
+use nameward_messages::cluster_view::{BudgetView, IncidentView, WorkloadKind, WorkloadView};
+use nameward_messages::plan::{IncidentSpec, IncidentStatus};
+use nameward_messages::pods::RolloutObserved;
+use nameward_messages::verdict::{Cause, Scope, Subject, SubjectKind};
+
+use super::*;
+
+const MI: u64 = 1 << 20;
+
+/// Everything that the guard rails look at, as it is on a good day.
+struct Day {
+    now: Now,
+    settings: Remedy,
+    lease: LeaseState,
+    switch: Option<KillSwitch>,
+    paused_here: bool,
+    calm_since: Mono,
+    budget: Budget,
+    view: Option<ClusterView>,
+    plan: Plan,
+}
+
+fn secs_at(s: u64) -> Mono {
+    Mono(Duration::from_secs(s))
+}
+
+fn pod() -> Subject {
+    Subject::pod(&ObjectKey::new("kube-system", "coredns-a"), &"u1".into())
+}
+
+fn deployment() -> Subject {
+    Subject::object(SubjectKind::Deployment, &ObjectKey::new("kube-system", "coredns"))
+}
+
+fn workload() -> WorkloadView {
+    WorkloadView {
+        kind: WorkloadKind::Deployment,
+        key: ObjectKey::new("kube-system", "coredns"),
+        uid: "w".into(),
+        resource_version: "7".into(),
+        replicas: 2,
+        ready: 2,
+        updated: 2,
+        available: 2,
+        generation: 1,
+        observed_generation: 1,
+        container: Some("coredns".into()),
+        memory_limit: Some(170 * MI),
+        paused: false,
+        memory_owner: None,
+        replicas_owner: None,
+    }
+}
+
+fn good_day() -> Day {
+    let now = Now::at(Duration::from_secs(1000));
+    let view =
+        ClusterView { complete: true, fresh_as_of: now.mono, workload: Some(workload()), ..ClusterView::default() };
+    Day {
+        now,
+        settings: Remedy { mode: Mode::Act, ..Remedy::default() },
+        lease: LeaseState { identity: "me".into(), leading: true, act_until: Some(secs_at(1005)) },
+        switch: Some(KillSwitch::Off),
+        paused_here: false,
+        calm_since: secs_at(900),
+        budget: Budget::default(),
+        view: Some(view),
+        plan: Plan {
+            incident: "one".into(),
+            cause: Cause::CorednsUdpDead,
+            subject: pod(),
+            act: SharedAct::EvictPod {
+                pod: ObjectKey::new("kube-system", "coredns-a"),
+                uid: "u1".into(),
+                resource_version: "5".into(),
+            },
+            deadline: secs_at(1020),
+        },
+    }
+}
+
+impl Day {
+    fn judge(&self) -> Result<(), Refusal> {
+        let guard = Guard {
+            now: self.now,
+            settings: &self.settings,
+            lease: &self.lease,
+            switch: self.switch,
+            paused_here: self.paused_here,
+            calm_since: self.calm_since,
+            budget: &self.budget,
+        };
+        guard.plan(&self.plan, self.view.as_ref())
+    }
+
+    fn seen(&mut self) -> &mut ClusterView {
+        self.view.as_mut().unwrap()
+    }
+
+    fn raise(&mut self, from: u64, to: u64) {
+        self.plan.cause = Cause::CorednsOomKilled;
+        self.plan.subject = deployment();
+        self.plan.act = SharedAct::RaiseMemory {
+            workload: ObjectKey::new("kube-system", "coredns"),
+            resource_version: "7".into(),
+            container: "coredns".into(),
+            from,
+            to,
+            resize: vec![],
+        };
+    }
+}
+
+fn other(phase: IncidentPhase) -> IncidentView {
+    IncidentView {
+        name: "two".into(),
+        uid: "i".into(),
+        resource_version: "1".into(),
+        created_at: None,
+        spec: IncidentSpec { cause: Cause::CorednsOomKilled, scope: Scope::Cluster, subject: deployment() },
+        status: IncidentStatus { phase, ..IncidentStatus::default() },
+    }
+}
+
+fn covering(n: usize) -> Vec<BudgetView> {
+    let budget = |n: usize| BudgetView {
+        key: ObjectKey::new("kube-system", format!("pdb-{n}")),
+        disruptions_allowed: 1,
+        current_healthy: 2,
+        desired_healthy: 1,
+        observed: true,
+        always_allow_unhealthy: false,
+        matches: vec!["u1".into()],
+    };
+    (0..n).map(budget).collect()
+}
+
+/// A day gone wrong in one way, and how the refusal begins.
+type Row = (&'static str, fn(&mut Day), &'static str);
+
+#[test]
+fn every_reason_refuses_by_its_name() {
+    assert_eq!(good_day().judge(), Ok(()));
+    let rows: [Row; 24] = [
+        ("wrong cause", |d| d.plan.cause = Cause::UpstreamDead, "evict-pod is no remedy for upstream-dead"),
+        ("local file", |d| d.paused_here = true, "the kill switch stops every change: the file"),
+        (
+            "policy",
+            |d| d.switch = Some(KillSwitch::On),
+            "the kill switch stops every change: the policy ConfigMap says",
+        ),
+        ("policy not told", |d| d.switch = None, "the kill switch stops every change: the policy ConfigMap has not"),
+        (
+            "policy unreadable",
+            |d| d.switch = Some(KillSwitch::UnreadableSince(secs_at(939))),
+            "the kill switch stops every change: the policy ConfigMap could not",
+        ),
+        ("no lease", |d| d.lease.leading = false, "the Lease is not held"),
+        ("lease about to end", |d| d.lease.act_until = Some(secs_at(1000)), "the Lease is not held"),
+        ("lease never told", |d| d.lease = LeaseState::default(), "the Lease is not held"),
+        ("late", |d| d.plan.deadline = secs_at(1000), "the plan is past its deadline"),
+        ("no view", |d| d.view = None, "the cluster is not known"),
+        ("incomplete view", |d| d.seen().complete = false, "the cluster is not known"),
+        ("old view", |d| d.seen().fresh_as_of = secs_at(939), "the cluster is not known"),
+        ("no workload", |d| d.seen().workload = None, "the cluster is not known"),
+        ("cool-down", |d| d.calm_since = secs_at(950), "cool-down, 10 s left"),
+        (
+            "paused workload",
+            |d| d.seen().workload.as_mut().unwrap().paused = true,
+            "the workload carries the annotation",
+        ),
+        (
+            "rollout",
+            |d| d.seen().rollout = RolloutObserved { in_progress: true, because: "1 of 2".into() },
+            "a rollout of the workload is under way: 1 of 2",
+        ),
+        (
+            "other verifies",
+            |d| d.seen().incidents = vec![other(IncidentPhase::Verifying)],
+            "another shared remedy is in flight: two",
+        ),
+        (
+            "spacing",
+            |d| d.budget.spend(Now::at(Duration::from_secs(800)), RemedyKind::RaiseMemory, &deployment()),
+            "the last shared remedy was too short a time ago, 100 s left",
+        ),
+        (
+            "hour",
+            |d| {
+                d.settings.shared_per_hour = 1;
+                d.budget.spend(Now::at(Duration::from_secs(100)), RemedyKind::RaiseMemory, &deployment());
+            },
+            "the budget of shared remedies for this hour is spent, 2700 s left",
+        ),
+        (
+            "tries",
+            |d| {
+                d.settings.tries_per_target = 1;
+                d.budget.spend(Now::at(Duration::from_secs(100)), RemedyKind::EvictPod, &pod());
+            },
+            "this target had its 1 tries",
+        ),
+        ("two budgets", |d| d.seen().budgets = covering(2), "2 PodDisruptionBudgets cover the pod"),
+        ("memory above the cap", |d| d.raise(700 * MI, 1400 * MI), "a limit of 1468006400 bytes is above the cap"),
+        ("memory lowered", |d| d.raise(170 * MI, 100 * MI), "a limit of 104857600 bytes would not raise"),
+        ("no limit", |d| d.raise(0, 100 * MI), "the container has no memory limit"),
+    ];
+    for (name, spoil, begins) in rows {
+        let mut day = good_day();
+        spoil(&mut day);
+        let refusal = day.judge().expect_err(name).to_string();
+        assert!(refusal.starts_with(begins), "{name}: {refusal}");
+    }
+}
+
+#[test]
+fn one_budget_none_and_a_switch_lately_unreadable_do_not_refuse() {
+    let mut day = good_day();
+    day.seen().budgets = covering(1);
+    day.switch = Some(KillSwitch::UnreadableSince(secs_at(950)));
+    assert_eq!(day.judge(), Ok(()));
+}
+
+#[test]
+fn another_replica_is_recorded_only() {
+    let mut day = good_day();
+    let act = SharedAct::AddReplica {
+        workload: ObjectKey::new("kube-system", "coredns"),
+        resource_version: "7".into(),
+        from: 2,
+    };
+    day.plan.act = act;
+    assert_eq!(day.judge(), Err(Refusal::NotInThisRelease(RemedyKind::AddReplica)));
+    day.settings.mode = Mode::Observe;
+    assert_eq!(day.judge(), Ok(()));
+}
+
+fn read_pod() -> PodRead {
+    PodRead { uid: "u1".into(), resource_version: "5".into(), ready: true, terminating: false }
+}
+
+fn read_workload(replicas: u32, ready: u32) -> WorkloadRead {
+    WorkloadRead {
+        resource_version: "7".into(),
+        replicas,
+        ready,
+        rollout: None,
+        paused: false,
+        memory_limits: [("coredns".to_owned(), 170 * MI)].into(),
+        memory_owner: None,
+    }
+}
+
+#[test]
+fn the_pod_read_again_must_be_the_one_that_was_judged() {
+    assert_eq!(pod_target("u1", "5", Some(&read_pod())), Ok(()));
+    assert_eq!(pod_target("u1", "5", None), Err(Refusal::TargetGone));
+    let changed = |read: PodRead| matches!(pod_target("u1", "5", Some(&read)), Err(Refusal::TargetChanged(_)));
+    assert!(changed(PodRead { uid: "u2".into(), ..read_pod() }));
+    assert!(changed(PodRead { terminating: true, ..read_pod() }));
+    assert!(changed(PodRead { resource_version: "6".into(), ..read_pod() }));
+    let unversioned = PodRead { resource_version: String::new(), ..read_pod() };
+    assert!(pod_target("u1", "", Some(&unversioned)).is_err());
+}
+
+#[test]
+fn enough_ready_pods_stay() {
+    // Desired, ready, whether the pod itself counts as ready, allowed.
+    let rows = [
+        (1, 1, true, false),
+        (1, 1, false, true),
+        (2, 2, true, true),
+        (2, 1, true, false),
+        (2, 1, false, true),
+        (2, 0, false, false),
+        (3, 3, true, true),
+        (3, 2, true, false),
+        (5, 4, true, true),
+        (5, 3, true, false),
+        (0, 0, true, false),
+    ];
+    for (desired, ready, counts, allowed) in rows {
+        let pod = PodRead { ready: counts, ..read_pod() };
+        let judged = floor(&pod, Some(&read_workload(desired, ready)));
+        assert_eq!(judged.is_ok(), allowed, "{desired} {ready} {counts}: {judged:?}");
+    }
+    assert_eq!(floor(&read_pod(), None), Err(Refusal::TargetGone));
+    let rolling = WorkloadRead { rollout: Some("x".into()), ..read_workload(3, 3) };
+    assert!(matches!(floor(&read_pod(), Some(&rolling)), Err(Refusal::Rollout(_))));
+    let paused = WorkloadRead { paused: true, ..read_workload(3, 3) };
+    assert_eq!(floor(&read_pod(), Some(&paused)), Err(Refusal::Paused));
+}
+
+#[test]
+fn the_memory_limit_read_again_must_be_ours_to_raise() {
+    let settings = Remedy::default();
+    let judge = |read: Option<WorkloadRead>| memory_target(&settings, "coredns", 170 * MI, 340 * MI, read.as_ref());
+    assert_eq!(judge(Some(read_workload(2, 0))), Ok(()));
+    assert_eq!(judge(None), Err(Refusal::TargetGone));
+    let owned = WorkloadRead { memory_owner: Some("Argo CD".into()), ..read_workload(2, 2) };
+    assert_eq!(judge(Some(owned)), Err(Refusal::OwnedBy("Argo CD".into())));
+    let raised = WorkloadRead { memory_limits: [("coredns".to_owned(), 340 * MI)].into(), ..read_workload(2, 2) };
+    assert!(matches!(judge(Some(raised)), Err(Refusal::TargetChanged(_))));
+    let unlimited = WorkloadRead { memory_limits: [].into(), ..read_workload(2, 2) };
+    assert_eq!(judge(Some(unlimited)), Err(Refusal::LimitUnknown));
+}

@@ -1,0 +1,264 @@
+//! What each result means: the next step, or the outcome.
+
+use std::time::Duration;
+
+use nameward_messages::plan::{IncidentPhase, PlanEnd};
+use nameward_messages::remedy::{RemedyKind, RemedyOutcome};
+
+use super::super::call::{CallError, CallResult, IncidentRead, Reply};
+use super::super::record;
+use super::{AFTER_FAILURE, Job, Next, Step, TRIES, Work};
+use crate::guard::{Guard, Refusal, floor, memory_target, pod_target};
+
+impl Work {
+    /// Takes a result; `Some` when something else than the request of the (new) step follows.
+    pub(super) fn take(&mut self, guard: &Guard<'_>, result: CallResult) -> Option<Next> {
+        match self.step {
+            Step::ReadIncident => match result {
+                Ok(Reply::Incident(Some(read))) => self.incident_read(read),
+                Ok(Reply::Incident(None)) | Err(CallError::NotFound) => self.give_up(Refusal::IncidentGone),
+                Ok(_) => self.give_up(Refusal::Api("an answer of another kind".to_owned())),
+                Err(error) => self.give_up(Refusal::Api(error.to_string())),
+            },
+            Step::WriteIntent => match result {
+                Ok(Reply::Written { resource_version }) => {
+                    self.intent_written = true;
+                    if let Some(read) = &mut self.read {
+                        read.resource_version = resource_version;
+                        read.status.intent = Some(self.intent.clone());
+                    }
+                    self.go(Step::LookAround)
+                }
+                Ok(_) => self.give_up(Refusal::Api("an answer of another kind".to_owned())),
+                // It may stand there: the withdrawal reads before it writes.
+                Err(error @ CallError::Unknown(_)) => {
+                    self.intent_written = true;
+                    self.give_up(Refusal::Api(format!("the intent could not be written: {error}")))
+                }
+                Err(error) => self.give_up(Refusal::Api(format!("the intent could not be written: {error}"))),
+            },
+            Step::LookAround => match result {
+                Ok(Reply::Incidents(all)) => {
+                    let holds = |i: &&IncidentRead| {
+                        i.name != self.incident
+                            && (i.status.intent.is_some() || i.status.phase == IncidentPhase::Verifying)
+                    };
+                    let mine =
+                        all.iter().any(|i| i.name == self.incident && i.status.intent.as_ref() == Some(&self.intent));
+                    match all.iter().find(holds) {
+                        Some(other) => self.give_up(Refusal::InFlight(other.name.clone())),
+                        // An empty or partial list is no permission.
+                        None if !mine => self.give_up(Refusal::Api("the written intent is not listed".to_owned())),
+                        None if self.intent.kind == RemedyKind::EvictPod => self.go(Step::ReadPod),
+                        None => self.go(Step::ReadWorkload),
+                    }
+                }
+                Ok(_) => self.give_up(Refusal::Api("an answer of another kind".to_owned())),
+                Err(error) => self.give_up(Refusal::Api(error.to_string())),
+            },
+            Step::ReadPod => match result {
+                Ok(Reply::Pod(read)) => {
+                    let uid = self.intent.subject.uid.as_ref().map_or("", |u| u.as_str());
+                    match pod_target(uid, &self.intent.resource_version, read.as_ref()) {
+                        Ok(()) => {
+                            self.pod = read;
+                            self.go(Step::ReadWorkload)
+                        }
+                        Err(refusal) => self.give_up(refusal),
+                    }
+                }
+                Ok(_) | Err(CallError::NotFound) => self.give_up(Refusal::TargetGone),
+                Err(error) => self.give_up(Refusal::Api(error.to_string())),
+            },
+            Step::ReadWorkload => match result {
+                Ok(Reply::Workload(read)) => {
+                    let judged = match (&self.pod, self.memory(), self.intent.from) {
+                        (Some(pod), _, _) => floor(pod, read.as_ref()),
+                        (None, Some((container, to)), Some(from)) => {
+                            memory_target(guard.settings, &container, from, to, read.as_ref())
+                        }
+                        _ => Err(Refusal::NotInThisRelease(self.intent.kind)),
+                    };
+                    if let Err(refusal) = judged {
+                        return self.give_up(refusal);
+                    }
+                    if let (None, Some(workload)) = (&self.pod, read) {
+                        self.version = workload.resource_version;
+                    }
+                    self.go(Step::DryRun)
+                }
+                Ok(_) | Err(CallError::NotFound) => self.give_up(Refusal::TargetGone),
+                Err(error) => self.give_up(Refusal::Api(error.to_string())),
+            },
+            Step::DryRun => match result {
+                Ok(_) => self.go(if self.resize.is_empty() { Step::Act } else { Step::Resize }),
+                Err(CallError::Conflict(_)) if self.reads_again() => self.go(Step::ReadWorkload),
+                Err(CallError::Conflict(_)) => self.give_up(Refusal::TargetChanged("it changed before the dry run")),
+                Err(CallError::NotFound) => self.give_up(Refusal::TargetGone),
+                Err(error) => self.give_up(Refusal::Api(format!("dry run: {error}"))),
+            },
+            Step::Resize => {
+                if let Some((pod, _)) = self.resize.pop_front() {
+                    // Best effort: where the cluster cannot, the new template brings new pods.
+                    let said =
+                        result.map_or_else(|error| format!("not resized, {error}"), |_| "resized in place".into());
+                    self.notes.push(format!("{pod}: {said}"));
+                }
+                if !self.resize.is_empty() {
+                    return self.go(Step::Resize);
+                }
+                self.go(Step::Act)
+            }
+            Step::Act => self.act_result(result),
+            Step::Reread => self.reread(result),
+            Step::ReadToRecord => match result {
+                Ok(Reply::Incident(Some(read))) => self.ready_to_record(read),
+                Ok(Reply::Incident(None)) | Err(CallError::NotFound) => self.end(),
+                Ok(_) | Err(_) => self.again(),
+            },
+            Step::WriteRecord => match result {
+                Ok(_) => self.end(),
+                Err(CallError::NotFound) => self.end(),
+                Err(_) => {
+                    self.step = Step::ReadToRecord;
+                    self.again()
+                }
+            },
+        }
+    }
+
+    fn incident_read(&mut self, read: IncidentRead) -> Option<Next> {
+        let standing = read.status.intent.clone();
+        self.read = Some(read);
+        match (&self.job, standing) {
+            (Job::Plan(_), None) => self.go(Step::WriteIntent),
+            (Job::Plan(_), Some(_)) => {
+                let text =
+                    format!("{}: an intent without an outcome stands there and is verified first", self.incident);
+                self.give_up(Refusal::InFlight(text))
+            }
+            (Job::Intent, Some(intent)) if intent == self.intent => self.go(Step::Reread),
+            // Settled by somebody else meanwhile.
+            (Job::Intent, _) => Some(Next::End(PlanEnd::Refused, Duration::from_secs(2))),
+        }
+    }
+
+    fn act_result(&mut self, result: CallResult) -> Option<Next> {
+        match result {
+            Ok(_) => self.settle(RemedyOutcome::Done, &record::did(&self.intent), PlanEnd::Done),
+            Err(CallError::Unknown(says)) => {
+                let detail = format!("no clear answer ({says}); the target is read again, the act is not repeated");
+                self.tell(RemedyOutcome::Unknown, detail);
+                self.go(Step::Reread)
+            }
+            // Certainly not carried out: the workload's status moved on. Its limit is read and judged again.
+            Err(CallError::Conflict(_)) if self.reads_again() => {
+                self.acted = false;
+                self.go(Step::ReadWorkload)
+            }
+            Err(CallError::NotFound) => self.settle(RemedyOutcome::Failed, "the target is gone", PlanEnd::Failed),
+            Err(error) => self.settle(RemedyOutcome::Failed, &error.to_string(), PlanEnd::Failed),
+        }
+    }
+
+    /// Decides by the target itself whether the act was carried out.
+    fn reread(&mut self, result: CallResult) -> Option<Next> {
+        let found = match (result, self.intent.kind) {
+            (Ok(Reply::Pod(pod)), RemedyKind::EvictPod) => {
+                Some(pod.is_none_or(|p| p.terminating || Some(&p.uid) != self.intent.subject.uid.as_ref()))
+            }
+            (Err(CallError::NotFound), RemedyKind::EvictPod) => Some(true),
+            (Ok(Reply::Workload(Some(workload))), RemedyKind::RaiseMemory) => {
+                self.intent.to.map(|to| workload.memory_limits.values().any(|limit| *limit >= to))
+            }
+            _ => None,
+        };
+        match found {
+            Some(true) => {
+                let detail = format!("{}, as the target shows", record::did(&self.intent));
+                self.settle(RemedyOutcome::Done, &detail, PlanEnd::Done)
+            }
+            Some(false) => self.settle(RemedyOutcome::Failed, "not carried out, as the target shows", PlanEnd::Failed),
+            None => self.again(),
+        }
+    }
+
+    fn ready_to_record(&mut self, read: IncidentRead) -> Option<Next> {
+        let mine = read.status.intent.as_ref() == Some(&self.intent);
+        let known = self.records.iter().all(|r| read.status.ladder.contains(r));
+        self.read = Some(read);
+        // A withdrawn intent, or a record that arrived although the answer was lost.
+        if !mine && (known || self.outcome.is_some_and(|(o, ..)| o == RemedyOutcome::Refused)) {
+            return self.end();
+        }
+        self.go(Step::WriteRecord)
+    }
+
+    /// The outcome is known: tell it, then write it.
+    fn settle(&mut self, outcome: RemedyOutcome, detail: &str, end: PlanEnd) -> Option<Next> {
+        let detail = self.with_notes(detail.to_owned());
+        self.tell(outcome, detail);
+        self.outcome = Some((outcome, end, AFTER_FAILURE));
+        self.tries = 0;
+        self.go(Step::ReadToRecord)
+    }
+
+    /// Nothing was changed. An intent that was written is taken back.
+    pub(super) fn give_up(&mut self, refusal: Refusal) -> Option<Next> {
+        let end = if refusal.lasting() { PlanEnd::Failed } else { PlanEnd::Refused };
+        let retry_after = refusal.retry_after();
+        if matches!(self.job, Job::Plan(_)) {
+            let detail = self.with_notes(refusal.to_string());
+            self.tell(RemedyOutcome::Refused, detail);
+        }
+        self.refusal = Some(refusal);
+        self.outcome = Some((RemedyOutcome::Refused, end, retry_after));
+        if !self.intent_written {
+            return Some(Next::End(end, retry_after));
+        }
+        self.tries = 0;
+        self.go(Step::ReadToRecord)
+    }
+
+    fn with_notes(&mut self, mut text: String) -> String {
+        for note in self.notes.drain(..) {
+            text.push_str("; ");
+            text.push_str(&note);
+        }
+        text
+    }
+
+    /// A workload's version changes with every change of its status, a pod's only with its own: after a conflict the
+    /// workload is read and judged again, a few times.
+    fn reads_again(&mut self) -> bool {
+        self.conflicts += 1;
+        self.intent.kind == RemedyKind::RaiseMemory && self.conflicts <= 3
+    }
+
+    fn tell(&mut self, outcome: RemedyOutcome, detail: String) {
+        let record = record::of_intent(&self.intent, self.mode, outcome, detail);
+        self.fresh.push(record.clone());
+        self.records.push(record);
+    }
+
+    fn end(&self) -> Option<Next> {
+        let (_, end, retry) = self.outcome?;
+        Some(Next::End(end, retry))
+    }
+
+    /// Tries the step again after a growing pause; in the end the intent is left for a later verification.
+    fn again(&mut self) -> Option<Next> {
+        self.tries += 1;
+        if self.tries >= TRIES {
+            let (end, retry) = self.outcome.map_or((PlanEnd::Failed, AFTER_FAILURE), |(_, end, retry)| (end, retry));
+            return Some(Next::End(end, retry));
+        }
+        Some(Next::Wait(Duration::from_secs(1 << self.tries.min(4))))
+    }
+
+    fn go(&mut self, step: Step) -> Option<Next> {
+        self.step = step;
+        self.due = true;
+        None
+    }
+}
