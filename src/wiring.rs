@@ -20,6 +20,7 @@ use nameward_messages::namespaces::NamespaceChanged;
 use nameward_messages::plan::{LeaseState, Plan, SharedRemedyTells};
 use nameward_messages::probe::{ProbeRequest, ProberTells};
 use nameward_messages::remedy::RemedyRecord;
+use nameward_messages::report::NodeOrders;
 use nameward_messages::verdict::DiagnosisTells;
 
 use nameward_metrics::{MetricsActor, MetricsInput, Pages};
@@ -165,10 +166,22 @@ fn start_watcher(
     supervisor.start(inbox, move || WatcherActor::new(&config, wiring.clone()));
 }
 
+/// Queries per second to one CoreDNS pod that a person's single check may send, times 1000: a burst of seconds, not the
+/// standing load that shares are for.
+const CHECK_SHARE: u64 = 100_000;
+
 /// Starts what asks once from here: watcher, netns, prober, diagnosis.
 pub(crate) fn start_check(supervisor: &mut Supervisor, parts: &Parts, ears: Ears) {
     let core = Core::new();
-    let mut watcher = vec![core.hear_watcher()];
+    let share = NodeOrders { share_milli_qps: Some(CHECK_SHARE), ..NodeOrders::default() };
+    core.prober.0.tell(ProberMessage::Orders(share));
+    let hear = core.hear_watcher();
+    // The agent's orders are the agent's.
+    let hear: Listener<Tell> = Arc::new(move |tell| match tell {
+        Tell::Orders(_) => {}
+        other => hear(other),
+    });
+    let mut watcher = vec![hear];
     watcher.extend(ears.watcher.clone());
     let mut reconfigure = Vec::new();
     core.start(supervisor, parts, ears, &mut reconfigure);

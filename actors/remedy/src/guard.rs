@@ -44,6 +44,7 @@ pub enum Refusal {
     NotRaised { from: u64, to: u64 },
     AboveCap { to: u64, cap: u64 },
     Api(String),
+    ApiForGood(String),
 }
 
 impl Refusal {
@@ -61,6 +62,7 @@ impl Refusal {
             Self::Paused | Self::Floor { .. } | Self::BudgetsOverlap(_) | Self::LimitUnknown => Duration::from_secs(60),
             Self::NotOnLadder { .. }
             | Self::NotInThisRelease(_)
+            | Self::ApiForGood(_)
             | Self::Budget(Spent::Target(_))
             | Self::OwnedBy(_)
             | Self::NotRaised { .. }
@@ -86,6 +88,7 @@ impl Refusal {
             self,
             Self::NotOnLadder { .. }
                 | Self::NotInThisRelease(_)
+                | Self::ApiForGood(_)
                 | Self::Budget(Spent::Target(_))
                 | Self::OwnedBy(_)
                 | Self::NotRaised { .. }
@@ -130,7 +133,8 @@ impl fmt::Display for Refusal {
             Self::LimitUnknown => f.write_str("the container has no memory limit, or it could not be read"),
             Self::NotRaised { from, to } => write!(f, "a limit of {to} bytes would not raise {from}"),
             Self::AboveCap { to, cap } => write!(f, "a limit of {to} bytes is above the cap of {cap}"),
-            Self::Api(says) => write!(f, "the API server refuses it: {says}"),
+            Self::Api(says) => write!(f, "the API server does not do it now: {says}"),
+            Self::ApiForGood(says) => write!(f, "the API server refuses it: {says}"),
         }
     }
 }

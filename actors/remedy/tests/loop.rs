@@ -105,6 +105,27 @@ fn one_lying_node_evicts_nothing() {
 }
 
 #[test]
+fn without_a_quorum_of_fresh_reports_nothing_is_evicted() {
+    let mut world = World::new(act_config(), 8, 3, 9);
+    for node in ["node7", "node8"] {
+        world.agents.get_mut(&node.into()).unwrap().silent = true;
+    }
+    world.run(70);
+    world.break_pod(0);
+    world.run(200);
+    assert!(world.acts.is_empty());
+    let ladder = &world.incidents.values().next().unwrap().status.ladder;
+    assert!(ladder[0].detail.contains("only 6 of 8 expected nodes have a fresh report"), "{ladder:?}");
+    // They speak again: now it may be done.
+    for agent in world.agents.values_mut() {
+        agent.silent = false;
+    }
+    assert!(world.run_until(300, all_resolved), "{:#?}", world.processes[0].log);
+    assert_eq!(world.evictions().len(), 1);
+    check::all(&world);
+}
+
+#[test]
 fn an_eviction_that_does_not_help_ends_with_a_person() {
     let mut world = World::new(act_config(), 2, 2, 5);
     world.fix_on_replace = false;
@@ -175,4 +196,17 @@ fn budgets_outlive_a_restart() {
     let second = world.evictions()[1].at.mono;
     assert!(second.since(first) >= world.config.remedy.shared_every.0, "{:?}", second.since(first));
     check::all(&world);
+}
+
+#[test]
+fn both_rooms_agree_on_which_cause_leads_to_which_shared_remedy() {
+    for cause in nameward_messages::verdict::Cause::ALL {
+        match nameward_coordinator::judge::advice::shared_remedy(cause) {
+            Some(kind) => assert!(nameward_remedy::ladder::allows(cause, kind), "{cause}: {kind}"),
+            None => {
+                let kinds = nameward_messages::remedy::RemedyKind::ALL;
+                assert!(!kinds.into_iter().any(|kind| nameward_remedy::ladder::allows(cause, kind)), "{cause}");
+            }
+        }
+    }
 }

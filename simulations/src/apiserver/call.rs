@@ -16,7 +16,7 @@ use super::selector::Fields;
 use super::state::State;
 use super::status::{Outcome, Refusal};
 use super::watch::Plan;
-use super::{discovery, evict, scale, write};
+use super::{create, discovery, evict, remove, scale, write};
 
 /// When a request is handled.
 #[derive(Clone, Copy, Debug)]
@@ -120,13 +120,13 @@ fn on_resource(state: &mut State, request: &ApiRequest, target: &Target, moment:
         ("list", "") => (200, read::list(state, &call)?),
         ("get", "scale") => (200, scale::of(&*read::get(state, &call)?)),
         ("get", "" | "status" | "resize") => (200, (*read::get(state, &call)?).clone()),
-        ("create", "") if target.name.is_empty() => (201, write::create(state, &call)?),
+        ("create", "") if target.name.is_empty() => (201, create::create(state, &call)?),
         ("create", "eviction") => (201, evict::evict(state, &call)?),
         ("update" | "patch", "scale") => (200, scale::change(state, &call, verb == "patch")?),
         ("update", _) => write::update(state, &call)?,
         ("patch", _) => write::patch(state, &call)?,
-        ("delete", "") => (200, write::delete(state, &call)?),
-        ("deletecollection", "") => (200, write::delete_all(state, &call)?),
+        ("delete", "") => (200, remove::delete(state, &call)?),
+        ("deletecollection", "") => (200, remove::delete_all(state, &call)?),
         _ => {
             return Err(Refusal::new(
                 405,

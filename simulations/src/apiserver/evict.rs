@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::call::Call;
 use super::json::{at, int, list, object, put, text};
+use super::remove::{preconditions, remove};
 use super::selector::Labels;
 use super::state::State;
 use super::status::{Outcome, Refusal, success};
-use super::write::{preconditions, remove};
 
 const BUDGETS: &str = "poddisruptionbudgets.policy";
 const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";

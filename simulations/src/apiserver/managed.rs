@@ -30,9 +30,9 @@ impl Writer<'_> {
 
 /// Records an ordinary write in `after`; `before` is null for a new object.
 pub(crate) fn record(before: &Value, after: &mut Value, writer: &Writer<'_>, shape: Shape<'_>) {
-    let mut entries = list(after, &["metadata", "managedFields"]).to_vec();
+    let mut entries = entries_of(after);
     if entries.is_empty() {
-        entries = list(before, &["metadata", "managedFields"]).to_vec();
+        entries = entries_of(before);
     }
     let empty = Value::Object(serde_json::Map::new());
     let (set, removed) = Fields::changes(if before.is_null() { &empty } else { before }, after, shape);
@@ -67,7 +67,7 @@ pub(crate) fn apply(
     }
     let set = Fields::of(applied, shape);
     let differing = Fields::differing(applied, live, shape);
-    let mut entries = list(live, &["metadata", "managedFields"]).to_vec();
+    let mut entries = entries_of(live);
     let mut conflicts = Vec::new();
     for entry in entries.iter().filter(|entry| !writer.is(entry)) {
         let theirs = Fields::from_json(&entry["fieldsV1"]);
@@ -141,6 +141,11 @@ fn conflict(conflicts: &[(String, String)]) -> Refusal {
         }
     };
     Refusal::new(409, "Conflict", message, json!({ "causes": causes }))
+}
+
+/// The entries of an object; what is no entry (a client may write anything) is left out.
+fn entries_of(object: &Value) -> Vec<Value> {
+    list(object, &["metadata", "managedFields"]).iter().filter(|entry| entry.is_object()).cloned().collect()
 }
 
 /// Adds to the writer's entry (`add`) or replaces its set.

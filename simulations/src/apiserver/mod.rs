@@ -13,6 +13,7 @@
 mod admission;
 mod call;
 mod cel;
+mod create;
 mod discovery;
 mod evict;
 mod faults;
@@ -26,6 +27,7 @@ mod patch;
 mod quantity;
 mod rbac;
 mod read;
+mod remove;
 mod request;
 mod resources;
 mod rules;

@@ -46,11 +46,14 @@ impl Kubelet {
                 }
             }
             PodEvent::Ready { uid, ready } => {
-                if let Some(life) = self.lives.get_mut(uid)
-                    && let Stage::Running { ready_at } = &mut life.stage
-                {
-                    *ready_at = None;
-                    life.ready = *ready;
+                let Some(life) = self.lives.get_mut(uid) else { return };
+                match &mut life.stage {
+                    Stage::Running { ready_at } => {
+                        *ready_at = None;
+                        life.ready = *ready;
+                    }
+                    Stage::Starting => life.early_ready = Some(*ready),
+                    _ => {}
                 }
             }
         }
@@ -88,12 +91,17 @@ impl Kubelet {
                     Ok(started) => {
                         life.ip = Some(started.ip);
                         life.stage = Stage::Running { ready_at: (!started.tells_ready).then(|| now + ready_in) };
+                        if let Some(ready) = life.early_ready.take() {
+                            life.stage = Stage::Running { ready_at: None };
+                            life.ready = ready;
+                        }
                         if let Some((reason, code)) = life.early_exit.take() {
                             life.end(&uid, reason, code, now, &stamp, pause);
                         }
                     }
                     Err(error) => {
                         tracing::warn!(uid, error, "a pod was not started");
+                        life.early_ready = None;
                         life.end(&uid, ExitReason::Error, 128, now, &stamp, pause);
                     }
                 }

@@ -46,6 +46,8 @@ pub(crate) struct Life {
     pub(crate) last: Option<Value>,
     /// It ended before the runtime had said that it was started.
     pub(crate) early_exit: Option<(ExitReason, i32)>,
+    /// Its readiness was told before the runtime had said that it was started.
+    pub(crate) early_ready: Option<bool>,
     /// Resources in force, per container.
     pub(crate) resources: Vec<Value>,
     /// When the pod was first seen.
@@ -64,6 +66,7 @@ impl Life {
             ended: None,
             last: None,
             early_exit: None,
+            early_ready: None,
             resources: resources(pod),
             seen: stamp.to_owned(),
         }

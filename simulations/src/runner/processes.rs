@@ -156,7 +156,8 @@ fn kubeconfig_text(server: &str, token: &str) -> String {
     )
 }
 
-/// The simulation's defaults: as the shipped ones, but quicker, acting, and with the lab's folders.
+/// The simulation's defaults: as the shipped ones, but quicker, acting, and with the lab's folders. Rounds come five times
+/// as often, so they may send five times as much.
 fn config_text(setup: &Setup<'_>, kubeconfig: &Path) -> String {
     let node = setup.node.unwrap_or("control");
     let folder = |path: PathBuf| toml::Value::String(path.display().to_string());
@@ -168,6 +169,7 @@ fn config_text(setup: &Setup<'_>, kubeconfig: &Path) -> String {
         [probe]
         interval = "2s"
         external_name = "example.com."
+        budget_per_pod = 150
         [remedy]
         mode = "act"
         wait = "5s"

@@ -68,10 +68,10 @@ async fn an_eviction_and_its_replacement_tell_what_was_recorded() {
     assert_eq!((status.code, status.reason.as_str()), (429, "TooManyRequests"));
     let mut ours = Vec::new();
     let mut replacement = None;
-    while ours.last().is_none_or(|(_, kind, _): &(bool, &str, Value)| *kind != "DELETED")
+    while !ours.iter().any(|(_, kind, _): &(bool, &str, Value)| *kind == "DELETED")
         || replacement.as_ref().is_none_or(|pod: &Value| !ready(pod))
     {
-        let event = watch.next().await.unwrap();
+        let event = tokio::time::timeout(crate::bench::PATIENCE, watch.next()).await.unwrap().unwrap();
         let of_victim = name(&event.object) == victim;
         if !of_victim && name(&event.object) != second {
             replacement = Some(event.object.clone());
@@ -165,7 +165,7 @@ async fn memory_is_raised_by_resize_and_by_template() {
     deployments.patch("coredns", &PatchParams::default(), &Patch::Strategic(&raise)).await.unwrap();
     let never_both_away = |handle: &Handle| {
         let pods = handle.list("Pod", "kube-system", "k8s-app=kube-dns");
-        assert!(pods.iter().any(|pod| ready(pod)), "one answers all the time");
+        assert!(pods.iter().any(ready), "one answers all the time");
         pods.len() == 2
             && pods
                 .iter()

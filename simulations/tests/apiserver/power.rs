@@ -111,7 +111,7 @@ async fn each_role_has_what_it_needs_and_no_more() {
     }
 }
 
-async fn code<T>(result: kube::Result<T>) -> u16 {
+fn code<T>(result: kube::Result<T>) -> u16 {
     match result {
         Ok(_) => 200,
         Err(kube::Error::Api(status)) => status.code,
@@ -125,14 +125,14 @@ async fn denied_over_http() {
     let victim = name(&bench.coredns()[0]);
     let pods = |client: Client| Api::<Pod>::namespaced(client, "kube-system");
     let agent = bench.client("node1").await;
-    assert_eq!(code(pods(agent.clone()).evict(&victim, &EvictParams::default()).await).await, 403);
-    assert_eq!(code(pods(agent.clone()).list(&ListParams::default()).await).await, 200);
+    assert_eq!(code(pods(agent.clone()).evict(&victim, &EvictParams::default()).await), 403);
+    assert_eq!(code(pods(agent.clone()).list(&ListParams::default()).await), 200);
     let own = Api::<ConfigMap>::namespaced(agent, "nameward");
-    assert_eq!(code(own.list(&ListParams::default()).await).await, 403);
+    assert_eq!(code(own.list(&ListParams::default()).await), 403);
     let one = ListParams::default().fields("metadata.name=nameward-policy");
-    assert_eq!(code(own.list(&one).await).await, 200, "a list of one name is a read by name");
-    assert_eq!(code(pods(bench.client("nobody").await).list(&ListParams::default()).await).await, 401);
-    assert_eq!(code(pods(bench.client("guest").await).list(&ListParams::default()).await).await, 403);
+    assert_eq!(code(own.list(&one).await), 200, "a list of one name is a read by name");
+    assert_eq!(code(pods(bench.client("nobody").await).list(&ListParams::default()).await), 401);
+    assert_eq!(code(pods(bench.client("guest").await).list(&ListParams::default()).await), 403);
     // The log has what was asked for, and what became of it.
     let log = bench.handle.log();
     assert_eq!(log.len(), 1);

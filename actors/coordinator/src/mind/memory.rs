@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nameward_config::settings::Remedy;
-use nameward_messages::cluster_view::{ClusterView, WorkloadView};
+use nameward_messages::cluster_view::{ClusterView, WorkloadKind, WorkloadView};
 use nameward_messages::plan::SharedAct;
 use nameward_messages::pods::ContainerOomKilled;
 use nameward_messages::verdict::Evidence;
@@ -98,6 +98,9 @@ pub(super) fn raise(settings: &Remedy, view: &ClusterView, kills: &[Evidence]) -
     };
     if kills.is_empty() {
         return Err(Doubt::OomNotConfirmed);
+    }
+    if workload.kind == WorkloadKind::DaemonSet {
+        return Err(Doubt::OwnedBy("the operator of the DaemonSet".to_owned()));
     }
     if let Some(owner) = &workload.memory_owner {
         return Err(Doubt::OwnedBy(owner.clone()));

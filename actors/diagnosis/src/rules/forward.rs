@@ -8,7 +8,7 @@ use nameward_messages::targets::{TargetKind, Transport};
 use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject};
 
 use crate::finding::{Finding, RuleResult, View, not, probe_line};
-use crate::matrix::Pick;
+use crate::matrix::{Pick, vantage_pod};
 use crate::record::{EvidenceRecord, Held, Sample};
 
 /// `forward-policy-drop`.
@@ -83,11 +83,11 @@ pub fn judge(view: &View<'_>) -> RuleResult {
 }
 
 /// Whether a path from a pod of this node passes the node's FORWARD chain for certain. What one pod asks of another
-/// on the same bridge may or may not; what it asks of itself does not.
+/// on the same bridge may or may not; what it asks of itself does not, and the Service may send a CoreDNS pod to itself.
 fn crosses(record: &EvidenceRecord, path: &PathKey) -> bool {
     match &path.target.kind {
         TargetKind::Pod { node, .. } => node.as_ref() != Some(&record.node),
-        TargetKind::Service => true,
+        TargetKind::Service => !vantage_pod(path).is_some_and(|uid| record.dns_pod(uid).is_some()),
         TargetKind::Nameserver | TargetKind::Upstream => false,
     }
 }

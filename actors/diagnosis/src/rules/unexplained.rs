@@ -33,7 +33,11 @@ pub fn judge(view: &View<'_>, so_far: &Judgement) -> Option<Finding> {
         .matrix
         .suspected()
         .filter(|(path, state)| {
-            view.open.contains(*path) && state.suspected.is_some_and(|since| record.now.mono.since(since) >= least)
+            // A path that answers again is on its way to be cleared.
+            let fails_still = state.good_run == 0;
+            fails_still
+                && view.open.contains(*path)
+                && state.suspected.is_some_and(|since| record.now.mono.since(since) >= least)
         })
         .collect();
     if old.is_empty() {

@@ -95,6 +95,7 @@ impl Work {
                 Err(CallError::Conflict(_)) if self.reads_again() => self.go(Step::ReadWorkload),
                 Err(CallError::Conflict(_)) => self.give_up(Refusal::TargetChanged("it changed before the dry run")),
                 Err(CallError::NotFound) => self.give_up(Refusal::TargetGone),
+                Err(error @ CallError::Refused(_)) => self.give_up(Refusal::ApiForGood(format!("dry run: {error}"))),
                 Err(error) => self.give_up(Refusal::Api(format!("dry run: {error}"))),
             },
             Step::Resize => {
