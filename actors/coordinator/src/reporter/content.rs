@@ -18,6 +18,8 @@ const ROWS: usize = 128;
 const REMEDIES: usize = 16;
 const TROUBLES: usize = 16;
 pub(super) const DEFERRED: usize = 16;
+use super::pace::Weight;
+
 /// Longest text of one line, in characters.
 const LINE: usize = 400;
 
@@ -74,9 +76,16 @@ impl Shape {
         }
     }
 
-    /// Whether the other holds an answer that this one does not: it is written at once.
-    pub(super) fn answers_differ(&self, other: &Self) -> bool {
-        !other.answers.is_subset(&self.answers)
+    /// In what this report differs from the one that was written last, if in anything.
+    pub(super) fn differs_from(&self, written: Option<&Self>) -> Option<Weight> {
+        let Some(written) = written else { return Some(Weight::Answer) };
+        if !self.answers.is_subset(&written.answers) {
+            return Some(Weight::Answer);
+        }
+        if self.verdicts != written.verdicts || self.conditions != written.conditions {
+            return Some(Weight::Verdict);
+        }
+        (self != written).then_some(Weight::Matrix)
     }
 }
 

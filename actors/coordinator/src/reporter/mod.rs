@@ -303,8 +303,7 @@ impl ReporterMind {
         }
         let report = self.report(now);
         let shape = content::Shape::of(&report);
-        let urgent = self.written.as_ref().is_none_or(|w| w.answers_differ(&shape));
-        self.pace.changed(now.mono, self.written.as_ref() != Some(&shape), urgent);
+        self.pace.changed(now.mono, shape.differs_from(self.written.as_ref()));
         if self.pace.take(now.mono) {
             self.sequence += 1;
             self.calling = Some(now.mono);

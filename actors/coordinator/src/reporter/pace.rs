@@ -12,16 +12,29 @@ const GAP: Duration = Duration::from_secs(1);
 const SUSTAINED: Duration = Duration::from_secs(5);
 /// So many may come at the pace of [`GAP`].
 const BURST: u32 = 6;
+/// Of these so many are kept for what others decide by: verdicts and answers. A matrix that flickers never uses them up.
+const KEPT: u32 = 3;
 /// After a failed call: this, doubled with each further one, up to [`MOST`].
 const FIRST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(60);
+
+/// What a change is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// Who sees what fail.
+    Matrix,
+    /// A verdict came or went.
+    Verdict,
+    /// Somebody waits for an answer: it is not debounced.
+    Answer,
+}
 
 /// The pace of one node's writes.
 #[derive(Debug)]
 pub(super) struct Pace {
     random: fastrand::Rng,
     dirty_since: Option<Mono>,
-    urgent: bool,
+    weight: Weight,
     last: Option<Mono>,
     tokens: u32,
     refilled: Mono,
@@ -36,7 +49,7 @@ impl Pace {
         Self {
             random: fastrand::Rng::with_seed(seed),
             dirty_since: None,
-            urgent: false,
+            weight: Weight::Matrix,
             last: None,
             tokens: BURST,
             refilled: Mono::default(),
@@ -51,10 +64,10 @@ impl Pace {
         self.trouble.as_deref()
     }
 
-    /// Whether the report differs now from the one that was written last. Urgent: without the debounce.
-    pub(super) fn changed(&mut self, now: Mono, differs: bool, urgent: bool) {
-        self.dirty_since = differs.then(|| self.dirty_since.unwrap_or(now));
-        self.urgent = urgent;
+    /// Whether, and in what, the report differs now from the one that was written last.
+    pub(super) fn changed(&mut self, now: Mono, differs: Option<Weight>) {
+        self.dirty_since = differs.map(|_| self.dirty_since.unwrap_or(now));
+        self.weight = differs.unwrap_or(Weight::Matrix);
     }
 
     /// Takes the right to write now, if there is one.
@@ -78,10 +91,12 @@ impl Pace {
         if !known {
             return Some(self.not_before.max(now));
         }
-        let changed = self.dirty_since.map(|since| if self.urgent { since } else { since + DEBOUNCE });
+        let changed =
+            self.dirty_since.map(|since| if self.weight == Weight::Answer { since } else { since + DEBOUNCE });
         let wanted = [changed, self.heartbeat].into_iter().flatten().min()?;
         let gap = self.last.map_or(wanted, |last| last + GAP);
-        let token = if self.tokens > 0 { wanted } else { self.refilled + SUSTAINED };
+        let kept = if self.weight == Weight::Matrix && self.dirty_since.is_some() { KEPT } else { 0 };
+        let token = if self.tokens > kept { wanted } else { self.refilled + SUSTAINED * (kept + 1 - self.tokens) };
         Some(wanted.max(gap).max(token).max(self.not_before))
     }
 

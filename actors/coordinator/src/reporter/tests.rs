@@ -144,6 +144,24 @@ fn a_change_is_written_after_the_debounce_and_storms_are_paced() {
 }
 
 #[test]
+fn a_flickering_matrix_does_not_hold_up_a_verdict() {
+    let mut rig = rig();
+    rig.matrix(3, 0);
+    rig.pass(Duration::from_secs(60));
+    // More and more paths fail, one by one, and some come back: every row of it is a change.
+    for n in 0..40 {
+        rig.matrix(n % 2, 3 - n % 2);
+        rig.pass(Duration::from_millis(300));
+    }
+    let at = rig.now.mono;
+    rig.tell(Input::Diagnosis(DiagnosisTells::Stands(verdict(rig.now))));
+    rig.pass(Duration::from_secs(2));
+    let (written, report) = rig.writes.last().unwrap();
+    assert!(!report.verdicts.is_empty());
+    assert!(written.since(at) <= Duration::from_millis(1500), "{:?} later", written.since(at));
+}
+
+#[test]
 fn failures_back_off_and_a_lost_object_is_created() {
     let mut rig = rig();
     rig.matrix(3, 0);
