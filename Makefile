@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh Debian or Ubuntu machine that has rustup: `make demo` and `make test`.
-.PHONY: demo test setup build lint unit scenarios bench
+.PHONY: demo test setup build lint unit scenarios bench crds
 
 CARGO ?= cargo
 NAMEWARD = $(or $(CARGO_TARGET_DIR),target)/debug/nameward
@@ -32,4 +32,8 @@ scenarios: build
 
 bench:
 	@.ci/setup tests
-	$(CARGO) bench -p nameward-prober
+	$(CARGO) bench -p nameward-prober --features actor --bench sweep
+
+# Writes the custom resource definitions from the types.
+crds:
+	NAMEWARD_WRITE_CRDS=1 $(CARGO) test --quiet -p nameward-cluster --features io crd

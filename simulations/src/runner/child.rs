@@ -2,11 +2,16 @@
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -46,22 +51,37 @@ pub(crate) fn scenario(args: &[OsString]) -> ExitCode {
             return ExitCode::from(3);
         }
     };
-    let outcome = read_order().and_then(|order| {
+    let outcome = end_with_listener().map_err(Failure::from).and_then(|()| read_order()).and_then(|order| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let outcome = runtime.block_on(carry_out(private, &order));
         runtime.shutdown_timeout(Duration::from_secs(1));
         outcome
     });
     match outcome {
-        Ok(result) => {
-            say(&Told::Result(result));
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&Told::Failed(chain(&*error)));
             ExitCode::from(3)
         }
     }
+}
+
+/// Ends this process, and with it the whole simulation, as soon as nobody can read what it says any more: whoever started
+/// it has been killed. A signal on the parent's death would not do: entering a user namespace takes it back.
+fn end_with_listener() -> std::io::Result<()> {
+    let listen = || {
+        let stdout = std::io::stdout();
+        let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        // An error is reported without being asked for; anything else is a signal, or a file that always has room.
+        while fds[0].revents().is_none_or(|events| !events.intersects(PollFlags::POLLERR | PollFlags::POLLHUP)) {
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+        }
+        let _ends_this_process = kill(Pid::this(), Signal::SIGKILL);
+    };
+    std::thread::Builder::new().name("listener".to_owned()).spawn(listen).map(drop)
 }
 
 fn read_order() -> Result<Order, Failure> {
@@ -73,7 +93,7 @@ fn read_order() -> Result<Order, Failure> {
 fn say(told: &Told) {
     let mut out = std::io::stdout().lock();
     if let Ok(text) = serde_json::to_string(told) {
-        // Whoever listened has gone: so does this process, soon.
+        // Whoever listened has gone: so does this process, at once.
         let _ = writeln!(out, "{text}").and_then(|()| out.flush());
     }
 }
@@ -100,7 +120,7 @@ struct Cluster {
     _machinery: Machinery,
 }
 
-async fn carry_out(private: Private, order: &Order) -> Result<ScenarioResult, Failure> {
+async fn carry_out(private: Private, order: &Order) -> Result<(), Failure> {
     let began = Instant::now();
     let since = |at: Instant| -began.elapsed().saturating_sub(began.duration_since(at)).as_secs_f64();
     let scenario = &order.scenario;
@@ -125,12 +145,12 @@ async fn carry_out(private: Private, order: &Order) -> Result<ScenarioResult, Fa
         tokio::time::sleep(LOOK).await;
     }
     progress(0.0, &format!("healthy after {:.1} s", -since(began)));
-    let result = act(&mut cluster, order).await?;
+    say(&Told::Result(act(&mut cluster, order).await?));
     if order.options.watch {
         progress(0.0, "the cluster keeps running; its namespaces are in /run/netns of this process; Ctrl-C ends it");
         tokio::signal::ctrl_c().await?;
     }
-    Ok(result)
+    Ok(())
 }
 
 async fn build(private: Private, order: &Order) -> Result<Cluster, Failure> {
@@ -221,8 +241,8 @@ async fn act(cluster: &mut Cluster, order: &Order) -> Result<ScenarioResult, Fai
             let text = describe(&step.action);
             say(&Told::Entry(TimelineEntry { at_s: at(), kind: EntryKind::Fault, text, details }));
         }
-        observer.look_at_objects(&cluster.api, &cluster.world, at());
         observer.look_at_log(&cluster.api, &cluster.world, at());
+        observer.look_at_objects(&cluster.api, &cluster.world, at());
         while let Ok(failing) = looks.try_recv() {
             observer.look_at_dns(&failing, at());
         }
@@ -374,7 +394,11 @@ async fn inject(cluster: &Cluster, action: &Action) -> Result<Vec<String>, Failu
 
 fn describe(action: &Action) -> String {
     match action {
-        Action::Dns { pod, command } => format!("{pod}: `{command}`"),
+        Action::Dns { pod, command } => match command.as_str() {
+            "udp close" => format!("{pod} closes its UDP socket; TCP and /health go on answering"),
+            "udp stuck" => format!("{pod} stops reading its UDP socket; TCP and /health go on answering"),
+            other => format!("{pod} is told `{other}`"),
+        },
         Action::Hang { pod } => format!("{pod} hangs (SIGSTOP)"),
         Action::MemoryDemand { bytes } => format!("every CoreDNS process needs {bytes} from now on"),
         Action::FlushServiceRules { node } => format!("kube-proxy's service rules vanish on {node}"),

@@ -141,7 +141,8 @@ impl Observer {
             RemedyKind::EvictPod => world.alias(None, &key).unwrap_or(key),
             _ => format!("deployment {}", entry.name),
         };
-        let text = format!("{} does {kind} on {subject}: the API server answers {}", entry.user, entry.code);
+        let who = entry.user.rsplit(':').next().unwrap_or_default();
+        let text = format!("{who} does {kind} on {subject}: the API server answers {}", entry.code);
         self.tell(at_s, EntryKind::Remedy, text, Vec::new());
         let outcome = entry.code.to_string();
         self.result.remedies.push(FoundRemedy { kind, subject, mode: Mode::Act, at_s, outcome });

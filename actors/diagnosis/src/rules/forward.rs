@@ -87,7 +87,7 @@ pub fn judge(view: &View<'_>) -> RuleResult {
 fn crosses(record: &EvidenceRecord, path: &PathKey) -> bool {
     match &path.target.kind {
         TargetKind::Pod { node, .. } => node.as_ref() != Some(&record.node),
-        TargetKind::Service => !vantage_pod(path).is_some_and(|uid| record.dns_pod(uid).is_some()),
+        TargetKind::Service => vantage_pod(path).is_none_or(|uid| record.dns_pod(uid).is_none()),
         TargetKind::Nameserver | TargetKind::Upstream => false,
     }
 }
