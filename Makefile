@@ -23,7 +23,7 @@ lint:
 
 unit:
 	@.ci/setup tests
-	$(CARGO) test --quiet --workspace --all-features
+	$(CARGO) test --quiet --workspace --all-features --no-fail-fast
 
 # Every scenario with its controls (without its fault; with remedies off), in parallel as cores allow.
 scenarios: build

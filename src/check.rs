@@ -7,19 +7,23 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use comfy_table::Table;
+use nameward_cluster::calls::Cause;
+use nameward_cluster::connect::Connection;
+use nameward_cluster::failure::Class;
 use nameward_config::settings::Config;
 use nameward_kernel::capability::Capabilities;
 use nameward_messages::health::Stage;
-use nameward_messages::namespaces::NamespaceChanged;
+use nameward_messages::namespaces::{NamespaceChanged, Vantage};
 use nameward_messages::probe::{Observation, PathKey, ProberTells, Purpose};
-use nameward_messages::targets::Targets;
-use nameward_messages::verdict::{Cause, Deferral, DiagnosisTells, Verdict, VerdictKey};
+use nameward_messages::verdict::{self, Deferral, DiagnosisTells, Verdict, VerdictKey};
 use nameward_supervision::{Listener, RestartBudget, Supervisor, clock};
 use nameward_watcher::{Role, Tell};
 
 use crate::cli::{CheckArgs, Output};
+use crate::config::configure;
 use crate::exit::{Failure, Found};
+use crate::logging::Log;
+use crate::report::Report;
 use crate::wiring::{self, Ears, Parts};
 use crate::{output, run};
 
@@ -32,34 +36,43 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// What was heard so far.
 #[derive(Debug, Default)]
-struct Heard {
-    targets: Option<Arc<Targets>>,
+pub(crate) struct Heard {
     trouble: Option<String>,
-    namespaces: BTreeMap<String, ()>,
     rounds: u64,
-    paths: BTreeMap<PathKey, Observation>,
-    suspected: BTreeMap<PathKey, ()>,
-    verdicts: BTreeMap<VerdictKey, Verdict>,
-    deferred: Vec<Deferral>,
+    pub(crate) namespaces: BTreeMap<String, ()>,
+    pub(crate) paths: BTreeMap<PathKey, Observation>,
+    pub(crate) suspected: BTreeMap<PathKey, ()>,
+    pub(crate) verdicts: BTreeMap<VerdictKey, Verdict>,
+    pub(crate) deferred: Vec<Deferral>,
 }
 
 pub(crate) fn check(args: &CheckArgs) -> Result<Found, Failure> {
-    let (_, config, _) = run::configure(&args.cluster)?;
     let form = args.output;
-    nameward_supervision::run(move || ask(config, form))
-        .map_err(|e| Failure::could_not("the threads of the process cannot be started", e))?
+    let outcome = configure(&args.cluster).and_then(|(_, config, warnings)| {
+        Log::start_quietly(&config)?;
+        warnings.iter().for_each(|warning| output::error(&format!("nameward: warning: {warning}")));
+        nameward_supervision::run(move || ask(config, form))
+            .map_err(|e| Failure::could_not("the threads of the process cannot be started", e))?
+    });
+    if let (Err(failure), Output::Json) = (&outcome, form) {
+        // Programs get one object in any case.
+        output::json(&serde_json::json!({"healthy": null, "error": failure.json()}));
+    }
+    outcome
 }
 
 async fn ask(mut config: Config, form: Output) -> Result<Found, Failure> {
     // Rounds follow one another as fast as confirmation allows: this is asked once, by a person who waits.
     config.probe.interval = nameward_config::Period::secs(1).max(config.probe.timeout);
     let node = run::node_name(&config)?;
-    let connection = nameward_cluster::connect::connect(&config.kubernetes)
-        .await
-        .map_err(|e| Failure::could_not("the Kubernetes API cannot be used", e))?;
+    let connection = run::connect(&config).await?;
     let api = connection.server.clone();
     let pool = run::pool()?;
     let losses = Capabilities::find(&pool).losses();
+    if form == Output::Text {
+        losses.iter().for_each(|loss| output::error(&format!("nameward: {loss}")));
+    }
+    answers(&connection).await?;
 
     let heard = Arc::new(Mutex::new(Heard::default()));
     let mut supervisor = Supervisor::new(RestartBudget::default());
@@ -69,27 +82,50 @@ async fn ask(mut config: Config, form: Output) -> Result<Found, Failure> {
     supervisor.drain(Duration::from_secs(1)).await;
 
     let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-    let Ended::Asked = ended else {
+    if ended == Ended::Nothing {
+        let within = FIRST_ANSWER.as_secs();
         let why = heard.trouble.clone().unwrap_or_else(|| "no answer".to_owned());
         return Err(Failure::could_not(
             format!(
-                "nothing to ask was found within {} s at {api}; check the address, the credentials and `discovery.service`",
-                FIRST_ANSWER.as_secs()
+                "nothing to ask was found at {api} within {within} s; check the credentials, their rights and `discovery.service`"
             ),
             why,
         ));
-    };
-    let report = Report::new(node.as_str(), &heard, losses);
+    }
+    let report = Report { node: node.as_str(), heard: &heard, losses: &losses };
+    if report.asked() == 0 {
+        let host = heard.paths.values().find(|o| o.path.vantage == Vantage::Host);
+        let why = host.map_or_else(|| "every vantage is lost".to_owned(), |o| format!("{:?}", o.outcome));
+        return Err(Failure::could_not("no question could be asked from here", why));
+    }
     match form {
         Output::Json => output::json(&report.json()),
-        Output::Text => report.print(),
-    }
-    if report.asked() == 0 {
-        return Err(Failure::could_not("no question could be asked from here", "every vantage is lost"));
+        Output::Text => output::line(&report.text(output::width())),
     }
     Ok(if report.healthy() { Found::Healthy } else { Found::Unhealthy })
 }
 
+/// Finds out at once, and not after the actors' patience, that there is nobody to ask what to ask.
+async fn answers(connection: &Connection) -> Result<(), Failure> {
+    let Err(error) = connection.cluster.version().await else { return Ok(()) };
+    let server = &connection.server;
+    let what = match (&error.class, &*error.cause) {
+        (Class::Unreachable, _) => format!(
+            "the Kubernetes API at {server} cannot be reached; check the address in the kubeconfig, and the way to it from here"
+        ),
+        (_, Cause::Answer(answer)) if answer.code == 401 => {
+            format!("the Kubernetes API at {server} does not know this user; check the credentials in the kubeconfig")
+        }
+        (Class::NotFound | Class::Invalid, _) => {
+            format!("what answers at {server} is no Kubernetes API; check the address in the kubeconfig")
+        }
+        // Another refusal is an answer: what this user may not read is told by the watcher.
+        _ => return Ok(()),
+    };
+    Err(Failure::could_not(what, *error.cause))
+}
+
+#[derive(PartialEq, Eq)]
 enum Ended {
     /// Every path was asked.
     Asked,
@@ -120,7 +156,8 @@ async fn listen(heard: &Arc<Mutex<Heard>>) -> Ended {
             continue;
         }
         let since = *bad_since.get_or_insert(now);
-        let named = heard.verdicts.values().any(|v| v.cause != Cause::Unexplained) || !heard.deferred.is_empty();
+        let named =
+            heard.verdicts.values().any(|v| v.cause != verdict::Cause::Unexplained) || !heard.deferred.is_empty();
         // A moment more, for a second cause beside the first.
         if named && now.since(since) > Duration::from_secs(6) || now.since(since) > NAMING {
             return Ended::Asked;
@@ -135,10 +172,10 @@ fn ears(heard: &Arc<Mutex<Heard>>) -> Ears {
     }
     Ears {
         watcher: vec![ear(heard, |heard, tell| match tell {
-            Tell::Targets(targets) => heard.targets = Some(targets),
             Tell::Stage(Stage::Starting(why) | Stage::Degraded(why)) => heard.trouble = Some(why),
             Tell::Stage(Stage::Ready) => heard.trouble = None,
-            Tell::Pod(_)
+            Tell::Targets(_)
+            | Tell::Pod(_)
             | Tell::OomKilled(_)
             | Tell::Rollout(_)
             | Tell::Orders(_)
@@ -175,108 +212,5 @@ fn ears(heard: &Arc<Mutex<Heard>>) -> Ears {
             DiagnosisTells::Deferred(deferred) => heard.deferred = deferred,
             DiagnosisTells::Matrix(_) => {}
         })],
-    }
-}
-
-struct Report<'a> {
-    node: &'a str,
-    heard: &'a Heard,
-    losses: Vec<String>,
-}
-
-impl<'a> Report<'a> {
-    fn new(node: &'a str, heard: &'a Heard, losses: Vec<String>) -> Self {
-        Self { node, heard, losses }
-    }
-
-    fn asked(&self) -> usize {
-        self.heard.paths.values().filter(|o| o.outcome.good().is_some()).count()
-    }
-
-    fn healthy(&self) -> bool {
-        self.heard.suspected.is_empty() && self.heard.verdicts.is_empty()
-    }
-
-    fn json(&self) -> serde_json::Value {
-        let paths: Vec<_> = self
-            .heard
-            .paths
-            .values()
-            .map(|o| {
-                serde_json::json!({
-                    "vantage": o.path.vantage.to_string(), "target": o.path.target.to_string(), "transport": o.path.transport,
-                    "question": o.path.question, "outcome": o.outcome.kind(), "latency_ms": o.latency.as_secs_f64() * 1e3,
-                    "suspected": self.heard.suspected.contains_key(&o.path),
-                })
-            })
-            .collect();
-        let verdicts: Vec<_> = self.heard.verdicts.values().collect();
-        serde_json::json!({
-            "healthy": self.healthy(), "node": self.node, "namespaces": self.heard.namespaces.len(), "matrix": paths,
-            "verdicts": verdicts, "deferred": self.heard.deferred, "losses": self.losses,
-        })
-    }
-
-    /// Vantages by targets; a cell shows UDP and TCP, the worst of the names asked.
-    fn print(&self) {
-        let mut columns: Vec<String> = self.heard.paths.keys().map(|p| p.target.to_string()).collect();
-        columns.sort();
-        columns.dedup();
-        let mut rows: BTreeMap<String, BTreeMap<&str, BTreeMap<String, &Observation>>> = BTreeMap::new();
-        for (path, observation) in &self.heard.paths {
-            let column = columns.iter().find(|c| **c == path.target.to_string()).map_or("", String::as_str);
-            let cell = rows.entry(path.vantage.to_string()).or_default().entry(column).or_default();
-            let shown = cell.entry(path.transport.to_string()).or_insert(observation);
-            if observation.outcome.good() == Some(false) {
-                *shown = observation;
-            }
-        }
-        let mut table = Table::new();
-        table.load_style(comfy_table::presets::NOTHING);
-        let header = std::iter::once(format!("from {} ({} pods)", self.node, self.heard.namespaces.len()));
-        table.set_header(header.chain(columns.iter().cloned()));
-        for (vantage, cells) in &rows {
-            let cells = columns.iter().map(|column| {
-                let Some(cell) = cells.get(column.as_str()) else { return String::new() };
-                let word = |transport: &str| {
-                    cell.get(transport).map_or_else(
-                        || "-".to_owned(),
-                        |o| match o.outcome.good() {
-                            Some(true) => format!("{transport} {:.1}ms", o.latency.as_secs_f64() * 1e3),
-                            _ => format!("{transport} {}", o.outcome.kind().short()),
-                        },
-                    )
-                };
-                format!("{}  {}", word("udp"), word("tcp"))
-            });
-            table.add_row(std::iter::once(vantage.clone()).chain(cells));
-        }
-        output::line(&table.to_string());
-        for verdict in self.heard.verdicts.values() {
-            output::line("");
-            output::line(&format!("{} on {} ({:?})", verdict.cause, verdict.subject, verdict.confidence));
-            for e in &verdict.evidence {
-                output::line(&format!("  {}: {}", e.read, e.says));
-            }
-            for r in &verdict.ruled_out {
-                output::line(&format!("  not {}: {}", r.what, r.because));
-            }
-        }
-        for deferral in &self.heard.deferred {
-            output::line("");
-            output::line(&format!(
-                "{} fails from here ({}); its own node {} must judge: run `nameward check` there",
-                deferral.subject, deferral.because, deferral.to_node
-            ));
-        }
-        for loss in &self.losses {
-            output::error(&format!("nameward: {loss}"));
-        }
-        output::line("");
-        output::line(if self.healthy() {
-            "DNS answers on every path asked."
-        } else {
-            "DNS does not answer on every path."
-        });
     }
 }

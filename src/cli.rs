@@ -25,6 +25,8 @@ pub(crate) enum Command {
     /// Rehearse incidents in a simulated cluster on this machine; nothing outside of it is touched.
     Simulate(SimulateArgs),
     /// Check, print or describe the configuration.
+    #[command(after_help = "Examples:\n  nameward config check /etc/nameward/nameward.toml\n  \
+nameward config print > nameward.toml")]
     Config(ConfigArgs),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  nameward completions bash > /etc/bash_completion.d/nameward")]
@@ -142,6 +144,7 @@ pub(crate) enum ConfigCommand {
         file: Option<PathBuf>,
     },
     /// Print the JSON schema, for editors.
+    #[command(after_help = "Example:\n  nameward config schema > nameward.schema.json")]
     Schema,
 }
 

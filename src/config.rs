@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use nameward_config::{Loaded, Problems, json_schema, load};
+use nameward_config::settings::Config;
+use nameward_config::{Loaded, Problems, Source, json_schema, load};
 
-use crate::cli::{ConfigArgs, ConfigCommand, Output};
+use crate::cli::{Cluster, ConfigArgs, ConfigCommand, Output};
 use crate::exit::{Failure, Found};
 use crate::output;
 
 pub(crate) fn config(args: &ConfigArgs) -> Result<Found, Failure> {
     match &args.command {
-        ConfigCommand::Check { file, output } => match (load(Some(file), std::env::vars()), output) {
+        ConfigCommand::Check { file, output } => match (load(Some(file), environment()), output) {
             (Ok(loaded), Output::Json) => {
                 output::json(&serde_json::json!({"ok": true, "hash": loaded.hash, "warnings": loaded.warnings}));
                 Ok(Found::Healthy)
@@ -35,7 +36,7 @@ pub(crate) fn config(args: &ConfigArgs) -> Result<Found, Failure> {
             }
         },
         ConfigCommand::Print { file } => {
-            let loaded = load(file.as_deref(), std::env::vars()).map_err(|p| Failure::Usage(p.to_string()))?;
+            let loaded = load(file.as_deref(), environment()).map_err(|p| told(file.as_deref(), &p))?;
             warn(&loaded);
             let text = toml::to_string(&loaded.config)
                 .map_err(|e| Failure::could_not("the configuration cannot be written as TOML", e))?;
@@ -57,8 +58,49 @@ fn warn(loaded: &Loaded) {
     }
 }
 
+/// After the problems were printed.
 fn refused(file: &Path, problems: &Problems) -> Failure {
+    Failure::usage(format!(
+        "{}: {}; `nameward config print` shows what is in force without it",
+        file.display(),
+        count(problems)
+    ))
+}
+
+/// The problems themselves.
+fn told(file: Option<&Path>, problems: &Problems) -> Failure {
+    let place = file.map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
+    Failure::usage(format!("the configuration is bad, {} in {place}:\n{problems}", count(problems)))
+}
+
+fn count(problems: &Problems) -> String {
     let n = problems.problems.len();
-    let s = if n == 1 { "" } else { "s" };
-    Failure::Usage(format!("{}: {n} problem{s}; `nameward config print` shows the defaults", file.display()))
+    format!("{n} problem{}", if n == 1 { "" } else { "s" })
+}
+
+/// The environment as text. What is not UTF-8 is no setting, and must not stop anything.
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+        // These are the simulation's own.
+        .filter(|(name, _)| !name.starts_with("NAMEWARD_SIMULATION_"))
+        .collect()
+}
+
+/// The configuration of a command, with the command line laid over file and environment.
+pub(crate) fn configure(cluster: &Cluster) -> Result<(Source, Config, Vec<String>), Failure> {
+    let mut env = environment();
+    let mut lay_over = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            env.retain(|(n, _)| n != name);
+            env.push((name.to_owned(), value));
+        }
+    };
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
+    lay_over("NAMEWARD_KUBERNETES_KUBECONFIG", path(&cluster.kubeconfig));
+    lay_over("NAMEWARD_KUBERNETES_CONTEXT", cluster.context.clone());
+    lay_over("NAMEWARD_DISCOVERY_UDP_PORT", cluster.udp_port.map(|p| p.to_string()));
+    let file = cluster.config.clone();
+    let (source, loaded) = Source::open(file.clone(), env).map_err(|p| told(file.as_deref(), &p))?;
+    Ok((source, loaded.config, loaded.warnings))
 }

@@ -16,26 +16,51 @@ pub(crate) enum Found {
 
 /// Why a command could not find out.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// Status 2: usage or configuration.
-    #[error("{0}")]
-    Usage(String),
-    /// Status 3: something outside stood in the way.
-    #[error("{what}")]
-    CouldNot {
-        /// What could not be done, and the next step.
-        what: String,
-        /// Why.
-        #[source]
-        source: Option<Box<dyn Error + Send + Sync>>,
-    },
+#[error("{what}")]
+pub(crate) struct Failure {
+    status: u8,
+    what: String,
+    causes: Vec<String>,
 }
 
 impl Failure {
-    /// Status 3 with its cause.
-    pub(crate) fn could_not(what: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::CouldNot { what: what.into(), source: Some(source.into()) }
+    /// Status 2: usage or configuration. Says what is wrong, where, and what to do.
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self { status: 2, what: what.into(), causes: Vec::new() }
     }
+
+    /// Status 2, told by an error and its causes.
+    pub(crate) fn usage_by(error: &(dyn Error + 'static)) -> Self {
+        Self { status: 2, what: error.to_string(), causes: causes(error) }
+    }
+
+    /// Status 3: something outside stood in the way, told by an error and its causes.
+    pub(crate) fn outside(error: &(dyn Error + 'static)) -> Self {
+        Self { status: 3, ..Self::usage_by(error) }
+    }
+
+    /// Status 3: what could not be done and the next step, and why.
+    pub(crate) fn could_not(what: impl Into<String>, why: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let why: Box<dyn Error + Send + Sync> = why.into();
+        let mut all = vec![why.to_string()];
+        all.extend(causes(&*why));
+        Self { status: 3, what: what.into(), causes: all }
+    }
+
+    /// For programs.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::json!({"what": self.what, "because": self.causes})
+    }
+}
+
+fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(inner) = next {
+        causes.push(inner.to_string());
+        next = inner.source();
+    }
+    causes
 }
 
 /// Prints the failure with its chain of causes and gives the exit status.
@@ -44,19 +69,19 @@ pub(crate) fn code(outcome: Result<Found, Failure>) -> ExitCode {
         Ok(Found::Healthy) => ExitCode::SUCCESS,
         Ok(Found::Unhealthy) => ExitCode::from(1),
         Err(failure) => {
-            let mut text = format!("nameward: {failure}");
-            let mut cause = failure.source();
-            while let Some(inner) = cause {
-                text.push_str(&format!("\n  because: {inner}"));
-                cause = inner.source();
+            let mut text = format!("nameward: {}", indented(&failure.what));
+            for cause in &failure.causes {
+                text.push_str(&format!("\n  because: {}", indented(cause)));
             }
             output::error(&text);
-            ExitCode::from(match failure {
-                Failure::Usage(_) => 2,
-                Failure::CouldNot { .. } => 3,
-            })
+            ExitCode::from(failure.status)
         }
     }
+}
+
+/// Further lines stand under the first.
+fn indented(text: &str) -> String {
+    text.trim_end().replace('\n', "\n  ")
 }
 
 /// clap's own errors: help and version are successes, the rest is status 2.

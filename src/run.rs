@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nameward_config::settings::{Config, LogFormat};
-use nameward_config::{Reload, Source};
+use nameward_cluster::connect::{ConnectError, Connection};
+use nameward_config::{Config, Reload, Source};
 use nameward_kernel::capability::Capabilities;
 use nameward_kernel::enter::EnterPool;
 use nameward_messages::NodeName;
@@ -14,10 +14,13 @@ use nameward_metrics::{About, ConfigReload, MetricsInput, Pages, bind};
 use nameward_supervision::{Outlet, RestartBudget, Supervisor, fan_out};
 use nameward_watcher::Role;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
-use crate::cli::{Cluster, Role as CliRole, RunArgs};
+use crate::cli::{Role as CliRole, RunArgs};
+use crate::config::configure;
 use crate::exit::{Failure, Found};
+use crate::logging::Log;
 use crate::wiring::{self, Parts, Reconfigure};
 
 /// Threads that enter namespaces, and jobs that may wait for them.
@@ -29,43 +32,14 @@ const DRAIN: Duration = Duration::from_secs(8);
 
 pub(crate) fn run(args: &RunArgs) -> Result<Found, Failure> {
     let (source, config, warnings) = configure(&args.cluster)?;
-    log(&config)?;
+    let log = Log::start(&config)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     let panics = args.rehearse_panic.iter().map(|text| rehearsal(text)).collect::<Result<Vec<_>, _>>()?;
     let role = args.role;
-    nameward_supervision::run(move || serve(config, source, role, panics))
+    nameward_supervision::run(move || serve(config, source, log, role, panics))
         .map_err(|e| Failure::could_not("the threads of the process cannot be started", e))?
-}
-
-/// The configuration with the command line laid over it.
-pub(crate) fn configure(cluster: &Cluster) -> Result<(Source, Config, Vec<String>), Failure> {
-    let mut env: Vec<(String, String)> = std::env::vars().collect();
-    let mut lay_over = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            env.retain(|(n, _)| n != name);
-            env.push((name.to_owned(), value));
-        }
-    };
-    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
-    lay_over("NAMEWARD_KUBERNETES_KUBECONFIG", path(&cluster.kubeconfig));
-    lay_over("NAMEWARD_KUBERNETES_CONTEXT", cluster.context.clone());
-    lay_over("NAMEWARD_DISCOVERY_UDP_PORT", cluster.udp_port.map(|p| p.to_string()));
-    let (source, loaded) = Source::open(cluster.config.clone(), env).map_err(|p| Failure::Usage(p.to_string()))?;
-    Ok((source, loaded.config, loaded.warnings))
-}
-
-/// Logs go to standard error, so that the output of commands stays clean.
-fn log(config: &Config) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.log.level)
-        .map_err(|e| Failure::Usage(format!("log.level: `{}` is no filter: {e}", config.log.level)))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let set = match config.log.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
-    set.map_err(|e| Failure::could_not("the log cannot be set up", e))
 }
 
 fn rehearsal(text: &str) -> Result<(ActorName, u64), Failure> {
@@ -73,7 +47,7 @@ fn rehearsal(text: &str) -> Result<(ActorName, u64), Failure> {
         let actor = ActorName::ALL.into_iter().find(|a| a.label() == name)?;
         Some((actor, nth.parse().ok()?))
     });
-    parsed.ok_or_else(|| Failure::Usage(format!("--rehearse-panic {text}: write ACTOR=N, such as prober=20")))
+    parsed.ok_or_else(|| Failure::usage(format!("--rehearse-panic {text}: write ACTOR=N, such as prober=20")))
 }
 
 /// The node that this process runs on.
@@ -84,7 +58,7 @@ pub(crate) fn node_name(config: &Config) -> Result<NodeName, Failure> {
     let named = |name: &String| !name.is_empty();
     let name = from_config.filter(named).or_else(|| from_env().filter(named)).or_else(|| from_host().filter(named));
     name.map(|name| NodeName(name.to_lowercase()))
-        .ok_or_else(|| Failure::Usage("the node's name is not known: set kubernetes.node_name or NODE_NAME".to_owned()))
+        .ok_or_else(|| Failure::usage("the node's name is not known: set kubernetes.node_name or NODE_NAME"))
 }
 
 /// Threads that enter namespaces; the process's own namespace is the host vantage.
@@ -92,18 +66,34 @@ pub(crate) fn pool() -> Result<EnterPool, Failure> {
     EnterPool::new(ENTER.0, ENTER.1).map_err(|e| Failure::could_not("the namespace threads cannot be started", e))
 }
 
-async fn serve(config: Config, source: Source, role: CliRole, panics: Vec<(ActorName, u64)>) -> Result<Found, Failure> {
+/// Sets up the connection. What a kubeconfig says is configuration; what a pod is given is not.
+pub(crate) async fn connect(config: &Config) -> Result<Connection, Failure> {
+    nameward_cluster::connect::connect(&config.kubernetes).await.map_err(|error| match error {
+        ConnectError::ServiceAccount { .. } => Failure::outside(&error),
+        ConnectError::Unreadable { .. }
+        | ConnectError::Broken { .. }
+        | ConnectError::UnknownContext { .. }
+        | ConnectError::Nothing { .. }
+        | ConnectError::Proxy { .. }
+        | ConnectError::Client { .. } => Failure::usage_by(&error),
+    })
+}
+
+async fn serve(
+    config: Config,
+    source: Source,
+    log: Log,
+    role: CliRole,
+    panics: Vec<(ActorName, u64)>,
+) -> Result<Found, Failure> {
     let node = node_name(&config)?;
     let (role, role_name) = match role {
         CliRole::Agent => (Role::Agent, "agent"),
         CliRole::Coordinator => (Role::Coordinator, "coordinator"),
         CliRole::All => (Role::All, "all"),
     };
-    let endpoint = bind(config.metrics.listen)
-        .map_err(|e| Failure::could_not("the HTTP endpoint cannot be opened (metrics.listen)", e))?;
-    let connection = nameward_cluster::connect::connect(&config.kubernetes)
-        .await
-        .map_err(|e| Failure::could_not("the Kubernetes API cannot be used", e))?;
+    let endpoint = bind(config.metrics.listen).map_err(|e| Failure::outside(&e))?;
+    let connection = connect(&config).await?;
     let pool = pool()?;
     let losses = if role.agent() { Capabilities::find(&pool).losses() } else { Vec::new() };
     for loss in &losses {
@@ -121,11 +111,12 @@ async fn serve(config: Config, source: Source, role: CliRole, panics: Vec<(Actor
     let pages =
         Pages::new(about, supervisor.board()).map_err(|e| Failure::could_not("the metrics cannot be registered", e))?;
     let server = endpoint.serve(pages.clone());
-    let parts = Parts { config: Arc::new(config), node, role, connection, pool };
+    let config = Arc::new(config);
+    let parts = Parts { config: Arc::clone(&config), node, role, connection, pool };
     let (reconfigure, metrics) = wiring::start(&mut supervisor, &parts, &pages);
     metrics.tell(MetricsInput::Losses(losses));
 
-    until_signal(source, &reconfigure, &metrics).await?;
+    until_signal(Reloading { source, log, config, reconfigure, metrics }).await?;
     tracing::info!("draining");
     let drained = supervisor.drain(DRAIN).await;
     server.abort();
@@ -136,41 +127,80 @@ async fn serve(config: Config, source: Source, role: CliRole, panics: Vec<(Actor
     Ok(Found::Healthy)
 }
 
+/// What is told of a new configuration.
+struct Reloading {
+    source: Source,
+    log: Log,
+    config: Arc<Config>,
+    reconfigure: Reconfigure,
+    metrics: Outlet<MetricsInput>,
+}
+
 /// Looks after the configuration until SIGTERM or SIGINT.
-async fn until_signal(
-    mut source: Source,
-    reconfigure: &Reconfigure,
-    metrics: &Outlet<MetricsInput>,
-) -> Result<(), Failure> {
+async fn until_signal(mut reloading: Reloading) -> Result<(), Failure> {
     let listen = |kind| signal(kind).map_err(|e| Failure::could_not("signals cannot be listened for", e));
     let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let mut timer = tokio::time::interval(RELOAD);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A file on a hanging mount must not hold the actors' thread, and not the signals either.
+    let mut reading: Option<JoinHandle<(Source, Reload)>> = None;
     loop {
         tokio::select! {
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
-            _ = timer.tick() => {
-                // A file on a hanging mount must not hold the actors' thread.
-                let read = tokio::task::spawn_blocking(move || { let read = source.reload(); (source, read) }).await;
-                let Ok((kept, read)) = read else { return Err(Failure::Usage("the configuration cannot be read again".into())) };
-                source = kept;
-                tell_reload(read, reconfigure, metrics);
+            _ = timer.tick(), if reading.is_none() => {
+                let mut source = reloading.source.clone();
+                reading = Some(tokio::task::spawn_blocking(move || { let read = source.reload(); (source, read) }));
+            }
+            read = async { match reading.as_mut() { Some(read) => read.await, None => std::future::pending().await } } => {
+                reading = None;
+                // A panic in there was logged; the next look may do better.
+                if let Ok((source, read)) = read {
+                    reloading.source = source;
+                    reloading.take(read);
+                }
             }
         }
     }
 }
 
-fn tell_reload(read: Reload, reconfigure: &Reconfigure, metrics: &Outlet<MetricsInput>) {
-    match read {
-        Reload::Same => {}
-        Reload::Changed(loaded) => {
-            tracing::info!(hash = %loaded.hash, "the configuration changed and is in force");
-            metrics.tell(MetricsInput::ConfigReload(ConfigReload::Ok { hash: loaded.hash }));
-            fan_out(reconfigure, Arc::new(loaded.config));
+impl Reloading {
+    fn take(&mut self, read: Reload) {
+        let loaded = match read {
+            Reload::Same => return,
+            Reload::Changed(loaded) => loaded,
+            Reload::Bad(problems) => return self.refuse(&problems.to_string()),
+        };
+        if let Err(because) = self.log.level(&loaded.config.log.level) {
+            return self.refuse(&because);
         }
-        Reload::Bad(problems) => {
-            tracing::error!("the configuration changed and is bad, the old one stays in force: {problems}");
-            metrics.tell(MetricsInput::ConfigReload(ConfigReload::Failed { because: problems.to_string() }));
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
         }
+        for setting in fixed(&self.config, &loaded.config) {
+            tracing::warn!("{setting} changed: it takes effect when this process starts again");
+        }
+        tracing::info!(hash = %loaded.hash, "the configuration changed and is in force");
+        self.config = Arc::new(loaded.config);
+        self.metrics.tell(MetricsInput::ConfigReload(ConfigReload::Ok { hash: loaded.hash }));
+        fan_out(&self.reconfigure, Arc::clone(&self.config));
     }
+
+    fn refuse(&self, because: &str) {
+        let line = because.replace('\n', " | ");
+        tracing::error!("the configuration changed and is bad, the old one stays in force: {line}");
+        self.metrics.tell(MetricsInput::ConfigReload(ConfigReload::Failed { because: because.to_owned() }));
+    }
+}
+
+/// Settings that are looked at once, at the start, and that differ.
+fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
+    [
+        ("metrics.listen", old.metrics.listen != new.metrics.listen),
+        ("log.format", old.log.format != new.log.format),
+        ("kubernetes", old.kubernetes != new.kubernetes),
+    ]
+    .into_iter()
+    .filter_map(|(setting, differs)| differs.then_some(setting))
+    .collect()
 }

@@ -10,6 +10,9 @@ use crate::cli::{Output, SimulateArgs};
 use crate::exit::{Failure, Found};
 use crate::output;
 
+const NOTHING_ELSE: &str =
+    "      and nothing else was changed, by the API server's log and the kernel state of both nodes";
+
 pub(crate) fn simulate(args: &SimulateArgs) -> Result<Found, Failure> {
     if args.list {
         return list(args.output);
@@ -22,28 +25,44 @@ pub(crate) fn simulate(args: &SimulateArgs) -> Result<Found, Failure> {
     let jobs = if args.watch { 1 } else { jobs };
     let many = scenarios.len() > 1;
 
+    let mut failed = Vec::new();
     let results = run(&scenarios, options, jobs, |index, told| {
         let name = scenarios.get(index).map_or("", |s| s.name.as_str());
         match (args.output, told) {
             (Output::Text, Told::Entry(entry)) if !many => tell(entry),
             (Output::Text, Told::Entry(entry)) if entry.kind == EntryKind::Progress => {}
             (Output::Text, Told::Entry(entry)) => progress(&format!("{name}: {}", entry.text)),
-            (Output::Text, Told::Result(result)) if many => summary(result),
+            (Output::Text, Told::Result(result)) => {
+                if !many {
+                    output::line("");
+                }
+                summary(result);
+                if !many && result.passed {
+                    output::line(NOTHING_ELSE);
+                }
+            }
             (Output::Json, Told::Result(result)) => output::json(result),
             (Output::Json, Told::Entry(entry)) => progress(&format!("{name}: {}", entry.text)),
-            (_, Told::Failed(why)) => output::error(&format!("nameward: {name}: {why}")),
-            (Output::Text, Told::Result(_)) => {}
+            (_, Told::Failed(why)) => {
+                failed.push(index);
+                output::error(&format!("nameward: {name}: {why}"));
+            }
         }
     })
     .map_err(|e| Failure::could_not("the simulation cannot be started", e))?;
 
+    if args.output == Output::Json {
+        // One object per scenario, also for those that broke down.
+        results
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| failed.contains(index))
+            .for_each(|(_, result)| output::json(result));
+    }
     let passed = results.iter().filter(|r| r.passed).count();
     let all = passed == scenarios.len();
     if args.output == Output::Text {
         output::line("");
-        if let ([result], false) = (results.as_slice(), many) {
-            summary(result);
-        }
         output::line(&format!("{passed} of {} passed", scenarios.len()));
     }
     Ok(if all { Found::Healthy } else { Found::Unhealthy })
@@ -51,7 +70,7 @@ pub(crate) fn simulate(args: &SimulateArgs) -> Result<Found, Failure> {
 
 fn list(form: Output) -> Result<Found, Failure> {
     for (name, _) in BUILT_IN {
-        let scenario = Scenario::find(name).map_err(|e| Failure::Usage(e.to_string()))?;
+        let scenario = Scenario::find(name).map_err(|e| Failure::usage_by(&e))?;
         match form {
             Output::Text => output::line(&format!("{name:<28}{}", scenario.summary)),
             Output::Json => output::json(&serde_json::json!({"scenario": name, "summary": scenario.summary})),
@@ -68,10 +87,7 @@ fn scenarios(args: &SimulateArgs) -> Result<Vec<Scenario>, Failure> {
     };
     let mut scenarios = Vec::new();
     for name in names {
-        let scenario = Scenario::find(name).map_err(|e| {
-            let cause = std::error::Error::source(&e).map(|s| format!(": {s}")).unwrap_or_default();
-            Failure::Usage(format!("{e}{cause}"))
-        })?;
+        let scenario = Scenario::find(name).map_err(|e| Failure::usage_by(&e))?;
         let controls = args.controls.then(|| {
             let without = (!scenario.inject.is_empty()).then(|| scenario.without_fault());
             without.into_iter().chain(scenario.with_remedies_off())

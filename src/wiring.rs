@@ -3,7 +3,8 @@
 //! Inboxes come first, so that every actor is given the outlets of its successors; then each actor is started with a
 //! factory that can build it again.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nameward_cluster::connect::Connection;
 use nameward_config::Config;
@@ -209,6 +210,7 @@ pub(crate) fn start(supervisor: &mut Supervisor, parts: &Parts, pages: &Pages) -
 
 fn to_metrics(metrics: &Outlet<MetricsInput>) -> Listener<Tell> {
     let metrics = metrics.clone();
+    let known: Mutex<BTreeSet<String>> = Mutex::default();
     Arc::new(move |tell| {
         let _ = match tell {
             Tell::Targets(targets) => metrics.tell(MetricsInput::Targets(targets)),
@@ -216,6 +218,12 @@ fn to_metrics(metrics: &Outlet<MetricsInput>) -> Listener<Tell> {
             Tell::Orders(orders) => metrics.tell(MetricsInput::Orders(Arc::new(orders))),
             Tell::Stage(stage) => metrics.tell(MetricsInput::Api { reachable: matches!(stage, Stage::Ready) }),
             Tell::View(view) => {
+                let now: BTreeSet<String> = view.incidents.iter().map(|i| i.name.clone()).collect();
+                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                for name in known.difference(&now).cloned() {
+                    metrics.tell(MetricsInput::IncidentGone { name });
+                }
+                *known = now;
                 for incident in &view.incidents {
                     let (name, spec) = (incident.name.clone(), incident.spec.clone());
                     metrics.tell(MetricsInput::Incident { name, spec, status: incident.status.clone() });

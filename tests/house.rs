@@ -96,8 +96,8 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
 #[test]
 fn paths_that_do_not_follow_a_thread_into_a_namespace_are_not_read() {
     for (file, text) in sources() {
-        if file == "tests/house.rs" {
-            continue;
+        if file.contains("tests") {
+            continue; // Their texts quote what evidence says.
         }
         for (line, text) in code(&text) {
             for banned in ["\"/proc/net", "\"/proc/self/net", "\"/sys/class/net"] {
@@ -117,7 +117,8 @@ fn only_the_kernel_crate_enters_namespaces() {
         let allowed =
             file.starts_with("actors/kernel/src/enter") || file.starts_with("simulations/") || file == "tests/house.rs";
         for (line, text) in code(&text) {
-            assert!(allowed || !text.contains("setns("), "{file}:{line}: setns belongs to kernel::enter");
+            let enters = text.contains("sched::setns") || text.contains("libc::setns");
+            assert!(allowed || !enters, "{file}:{line}: setns belongs to kernel::enter");
         }
     }
 }

@@ -106,7 +106,7 @@ pub fn load_text(name: &str, text: &str, env: impl IntoIterator<Item = (String, 
     walk(&root, document.get_ref(), "", &places, &mut spans, &mut problems);
     let Overlay { values, problems: env_problems, warnings } = env::read(&root, env);
     problems.extend(env_problems);
-    if !problems.is_empty() {
+    if !syntax.is_empty() {
         return Err(sorted(problems));
     }
 
@@ -114,10 +114,20 @@ pub fn load_text(name: &str, text: &str, env: impl IntoIterator<Item = (String, 
     for item in &values {
         env::lay_over(&mut table, &item.path, item.value.clone());
     }
-    let config = Config::deserialize(table).map_err(|e| unforeseen(&places, &e))?;
+    // What is wrong by itself is left out, so that the rest can still be held against one another.
+    let wrong: Vec<String> = problems.iter().map(|p| p.key.clone()).collect();
+    for key in &wrong {
+        leave_out(&mut table, key);
+    }
+    let config = match Config::deserialize(table) {
+        Ok(config) => config,
+        Err(_) if !problems.is_empty() => return Err(sorted(problems)),
+        Err(e) => return Err(unforeseen(&places, &e)),
+    };
 
     let broken: Vec<Problem> = rules::check(&config)
         .into_iter()
+        .filter(|(key, what)| !wrong.iter().any(|wrong| key.starts_with(wrong) || what.contains(wrong)))
         .map(|(key, what)| {
             let place = values
                 .iter()
@@ -128,8 +138,9 @@ pub fn load_text(name: &str, text: &str, env: impl IntoIterator<Item = (String, 
             Problem { place, key: key.to_owned(), what }
         })
         .collect();
-    if !broken.is_empty() {
-        return Err(sorted(broken));
+    problems.extend(broken);
+    if !problems.is_empty() {
+        return Err(sorted(problems));
     }
 
     let mut digest = Sha256::new();
@@ -141,6 +152,20 @@ pub fn load_text(name: &str, text: &str, env: impl IntoIterator<Item = (String, 
     }
     let hash: String = digest.finalize().iter().take(6).map(|b| format!("{b:02x}")).collect();
     Ok(Loaded { config, hash, warnings })
+}
+
+/// Takes `a.b.c` out of the table.
+fn leave_out(table: &mut toml::Table, key: &str) {
+    match key.split_once('.') {
+        None => {
+            table.remove(key);
+        }
+        Some((section, rest)) => {
+            if let Some(inner) = table.get_mut(section).and_then(toml::Value::as_table_mut) {
+                leave_out(inner, rest);
+            }
+        }
+    }
 }
 
 fn sorted(mut problems: Vec<Problem>) -> Problems {

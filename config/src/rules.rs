@@ -111,8 +111,18 @@ pub(crate) fn check(c: &Config) -> Vec<(&'static str, String)> {
         "coordinator.stale_after",
         format!("must be longer than coordinator.report_every ({})", coordinator.report_every),
     );
+    for directive in c.log.level.split(',').map(str::trim).filter(|d| !d.is_empty()) {
+        let level = directive.rsplit('=').next().unwrap_or_default();
+        must(
+            LEVELS.contains(&level.to_ascii_lowercase().as_str()),
+            "log.level",
+            format!("`{level}` is not one of {}", LEVELS.join(", ")),
+        );
+    }
     broken
 }
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 fn is_absolute_name(name: &str) -> bool {
     let Some(labels) = name.strip_suffix('.') else { return false };

@@ -77,6 +77,18 @@ fn settings_are_checked_against_each_other() {
 }
 
 #[test]
+fn an_unknown_key_does_not_hide_what_does_not_fit_together() {
+    let text = "[probe]\ntimeout = \"4s\"\ninterval = \"3s\"\ntimout = \"1s\"\n[remedy]\nshared_per_hour = 9\n[log]\nlevel = \"inof\"\n";
+    let found = problems(text, &[]);
+    let places: Vec<&str> = found.iter().map(|p| p.split(": ").next().unwrap()).collect();
+    assert_eq!(places, ["f.toml:2:11", "f.toml:4:1", "f.toml:6:19", "f.toml:8:9"], "{found:#?}");
+    // What is wrong by itself is not held against the rest: the interval may have been meant to fit.
+    let found = problems("[probe]\ntimeout = \"4s\"\ninterval = 3\n", &[]);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(problems("[log]\nlevel = \"info,nameward_prober=debug, hyper=off\"\n", &[]).is_empty());
+}
+
+#[test]
 fn the_environment_lies_over_the_file() {
     let variables = [
         ("NAMEWARD_PROBE_INTERVAL", "3s"),

@@ -234,7 +234,7 @@ pub enum ScenarioError {
 }
 
 fn hint(near: &Option<&'static str>) -> String {
-    near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default()
+    near.map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default()
 }
 
 impl Scenario {

@@ -16,6 +16,9 @@
 //!   namespaces, and while another ready CoreDNS pod is good for the majority of the nodes that were asked.
 //! - A report counts as fresh by the time at which its sequence number was seen to change, on the reader's clock, and only
 //!   while the agent vouches for itself. Fewer than `coordinator.quorum_percent` fresh nodes: no shared remedy.
+//! - A kill for want of memory is answered by one raise; no running pod's limit is lowered by it.
+//! - An incident with a remedy that stands for ten minutes without an act calls a person, and is still tried.
+//! - Orders that are no questions are written at a bounded pace, and a node that comes or goes seldom changes the others'.
 //! - At most one incident is being corroborated, carried out or verified at a time.
 //! - A dead upstream never leads to a shared remedy.
 //! - What is not known (a missing report, an empty list, a stale view) is never a permission.

@@ -35,6 +35,7 @@ pub enum Refusal {
     Budget(Spent),
     InFlight(String),
     IncidentGone,
+    VerdictEnded,
     TargetGone,
     TargetChanged(&'static str),
     Floor { ready_after: u32, floor: u32 },
@@ -55,7 +56,7 @@ impl Refusal {
             // The next view shows the change: plan anew from it.
             Self::TargetChanged(_) | Self::Overdue | Self::TargetGone => Duration::from_secs(2),
             Self::NoLease | Self::InFlight(_) | Self::ViewUnknown | Self::IncidentGone => Duration::from_secs(10),
-            Self::KillSwitch(_) | Self::Rollout(_) | Self::Api(_) => Duration::from_secs(30),
+            Self::KillSwitch(_) | Self::Rollout(_) | Self::Api(_) | Self::VerdictEnded => Duration::from_secs(30),
             Self::CoolDown(left) | Self::Budget(Spent::Spacing(left) | Spent::Hour(left)) => {
                 (*left).max(Duration::from_secs(1))
             }
@@ -118,6 +119,7 @@ impl fmt::Display for Refusal {
             Self::Budget(Spent::Target(most)) => write!(f, "this target had its {most} tries"),
             Self::InFlight(other) => write!(f, "another shared remedy is in flight: {other}"),
             Self::IncidentGone => f.write_str("the incident's object is not there to write the intent to"),
+            Self::VerdictEnded => f.write_str("no node says so any more"),
             Self::TargetGone => f.write_str("the target is gone"),
             Self::TargetChanged(what) => write!(f, "the target is not the one that was judged: {what}"),
             Self::Floor { ready_after, floor } => {

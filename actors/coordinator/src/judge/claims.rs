@@ -32,6 +32,10 @@ pub struct Claims {
 /// Deferred failures that nobody explains become an incident after this time.
 pub const UNEXPLAINED_AFTER: Duration = Duration::from_secs(60);
 
+/// What is read of one report at most, whatever stands in it: one node must not fill the book for all.
+const VERDICTS: usize = 16;
+const DEFERRED: usize = 16;
+
 impl Claims {
     /// Takes the view.
     pub fn learn(&mut self, now: Mono, view: &ClusterView, stale_after: Duration) {
@@ -42,28 +46,30 @@ impl Claims {
                 let Some(agent) = agents.get(node) else { return false };
                 if !listened_to(now, agent, stale_after) {
                     word.vouched = false;
-                    return true;
+                    // Nobody will take back what a silent node said of a CoreDNS pod that is gone.
+                    return !gone(key, view);
                 }
-                let verdicts = agent.report.iter().flat_map(|report| &report.verdicts);
+                let verdicts = agent.report.iter().flat_map(|report| &report.verdicts).take(VERDICTS);
                 verdicts.map(|v| key_of(v, view)).any(|reported| reported == *key)
             });
         }
         for words in self.deferred.values_mut() {
             words.retain(|node, _| agents.contains_key(node));
         }
+        self.deferred.retain(|subject, _| view.pods.iter().any(|pod| Some(&pod.uid) == subject.uid.as_ref()));
         for agent in view.agents.iter().filter(|agent| listened_to(now, agent, stale_after)) {
             let Some(report) = &agent.report else { continue };
-            for verdict in &report.verdicts {
+            for verdict in report.verdicts.iter().take(VERDICTS) {
                 let words = self.words.entry(key_of(verdict, view)).or_default();
                 let since = words.get(&agent.name).filter(|word| word.vouched).map_or(now, |word| word.since);
                 words.insert(agent.name.clone(), Word { verdict: verdict.clone(), since, vouched: true });
             }
             for (subject, words) in &mut self.deferred {
-                if !report.deferred.iter().any(|d| d.subject == *subject) {
+                if !report.deferred.iter().take(DEFERRED).any(|d| d.subject == *subject) {
                     words.remove(&agent.name);
                 }
             }
-            for deferral in &report.deferred {
+            for deferral in report.deferred.iter().take(DEFERRED) {
                 let words = self.deferred.entry(deferral.subject.clone()).or_default();
                 let since = words.get(&agent.name).map_or(now, |(_, _, since)| *since);
                 words.insert(agent.name.clone(), (deferral.to_node.clone(), deferral.because.clone(), since));
@@ -103,6 +109,16 @@ impl Claims {
             }
         }
         all
+    }
+
+    /// Whether "unexplained" adds nothing: a cause is named for this subject, or, where a node is the subject, by that node.
+    #[must_use]
+    pub fn named(&self, subject: &Subject) -> bool {
+        self.words.iter().filter(|(key, _)| key.cause != Cause::Unexplained).any(|(key, words)| {
+            let by_itself =
+                subject.kind == SubjectKind::Node && words.keys().any(|node| Subject::node(node) == *subject);
+            key.subject == *subject || by_itself
+        })
     }
 
     /// Whether a node names a cause for this pod, for itself or for everything.
@@ -146,6 +162,12 @@ impl Claims {
         }
         by_cause.values().map(|nodes| u32::try_from(nodes.len()).unwrap_or(u32::MAX)).max().unwrap_or(0)
     }
+}
+
+/// Whether a cause in one CoreDNS pod has lost its pod.
+fn gone(key: &VerdictKey, view: &ClusterView) -> bool {
+    matches!(key.cause, Cause::CorednsUdpDead | Cause::CorednsUdpStuck | Cause::CorednsHung)
+        && !view.pods.iter().any(|pod| Some(&pod.uid) == key.subject.uid.as_ref())
 }
 
 /// Memory is the workload's, whichever pod died of it: one incident, not one per pod.

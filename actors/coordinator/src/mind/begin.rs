@@ -29,14 +29,19 @@ impl CoordinatorMind {
             } else {
                 Stage::Handed { since: now.mono }
             };
-            self.active = Some(Active { incident: name, stage, asking: None, good_before: 0 });
+            self.active = Some(Active { incident: name, stage, asking: None, good_before: 0, good_after: None });
             return;
         }
         let mut candidates: Vec<(u8, jiff::Timestamp, String)> = Vec::new();
         for incident in self.book.values().filter(|i| i.phase == IncidentPhase::Open) {
             let Some(kind) = advice::shared_remedy(incident.spec.cause) else { continue };
-            let due = matches!(incident.shared, Shared::From(at) if now.mono >= at);
-            if due && self.config.remedy.mode_of(kind) != Mode::Off && incident.version.is_some() {
+            let mode = self.config.remedy.mode_of(kind);
+            let due = match incident.shared {
+                Shared::From(at) => now.mono >= at && mode != Mode::Off,
+                Shared::Observed => mode == Mode::Act,
+                Shared::Over => false,
+            };
+            if due && incident.version.is_some() {
                 let rank = u8::from(kind != RemedyKind::RaiseMemory);
                 candidates.push((rank, incident.opened_at, incident.name.clone()));
             }
@@ -94,7 +99,13 @@ impl CoordinatorMind {
         pods.sort_by_key(|uid| Some(uid) != incident.spec.subject.uid.as_ref());
         let asking = self.question(now, view, &incident.name, Some(&own), pods);
         let stage = Stage::Asking;
-        self.active = Some(Active { incident: incident.name.clone(), stage, asking: Some(asking), good_before: 0 });
+        self.active = Some(Active {
+            incident: incident.name.clone(),
+            stage,
+            asking: Some(asking),
+            good_before: 0,
+            good_after: None,
+        });
         true
     }
 
@@ -128,7 +139,8 @@ impl CoordinatorMind {
         self.asked_before = self.asked_before.wrapping_add(ASKED);
         self.requests = self.requests.wrapping_add(1);
         let request = RequestId(format!("{incident}-{}-{}", now.wall.as_millisecond(), self.requests));
-        let until = now.mono + self.config.coordinator.answer_within.0;
+        // Whatever is configured: time must be left to act on the answers while they stand.
+        let until = now.mono + self.config.coordinator.answer_within.0.min(ANSWERS_STAND / 2);
         Asking { request, nodes, pods: pods.into_iter().take(8).collect(), service: true, at: now.mono, until }
     }
 

@@ -38,6 +38,7 @@ impl CoordinatorMind {
         let held: BTreeMap<&str, _> = view.incidents.iter().map(|i| (i.name.as_str(), i)).collect();
         // Deleted by a person: forgotten, and opened anew if its ground stands.
         self.book.retain(|name, incident| incident.version.is_none() || held.contains_key(name.as_str()));
+        self.take_breaker(now, view);
         for stored in &view.incidents {
             match self.book.get_mut(&stored.name) {
                 Some(known) => {
@@ -89,6 +90,10 @@ impl CoordinatorMind {
         let mut grounds = BTreeMap::new();
         for (key, words) in self.claims.all() {
             let Some(first) = words.values().next() else { continue };
+            // What is left over beside a named cause comes and goes with single probes: no incident of its own.
+            if key.cause == Cause::Unexplained && self.claims.named(&key.subject) {
+                continue;
+            }
             let lines = |(node, word): (&NodeName, &crate::judge::claims::Word)| {
                 let node = node.clone();
                 let line = move |e: &Evidence| Evidence::new(format!("{node}: {}", e.read), e.says.clone());

@@ -21,6 +21,8 @@ const LINE: usize = 600;
 pub(super) enum Shared {
     /// May be corroborated and planned from this moment on.
     From(Mono),
+    /// It was said what would be done (mode `observe` or `off`): taken up again when the mode becomes `act`.
+    Observed,
     /// Nothing more will be planned for it.
     Over,
 }
@@ -53,6 +55,10 @@ pub(super) struct Incident {
     pub(super) stubborn: bool,
     /// Event of its opening was told.
     pub(super) announced: bool,
+    /// Since when it has stood without an act, as far as this process knows.
+    pub(super) idle_since: Mono,
+    /// A person was called about it.
+    pub(super) called: bool,
 }
 
 impl Incident {
@@ -76,6 +82,8 @@ impl Incident {
             told: None,
             stubborn: false,
             announced: false,
+            idle_since: at,
+            called: false,
         }
     }
 
@@ -84,7 +92,13 @@ impl Incident {
         let opened = view.status.opened_at.or(view.created_at).unwrap_or(now.wall);
         let status = &view.status;
         let tried = |o: RemedyOutcome| status.ladder.iter().any(|r| r.outcome == o && r.kind.shared());
-        let over = status.phase == IncidentPhase::Escalated || tried(RemedyOutcome::WouldAct);
+        let shared = if status.phase == IncidentPhase::Escalated {
+            Shared::Over
+        } else if tried(RemedyOutcome::WouldAct) {
+            Shared::Observed
+        } else {
+            Shared::From(now.mono)
+        };
         Self {
             phase: status.phase,
             evidence: status.evidence.clone(),
@@ -94,9 +108,10 @@ impl Incident {
             closed_at: status.closed_at,
             intent: status.intent.clone(),
             version: Some(view.resource_version.clone()),
-            shared: if over { Shared::Over } else { Shared::From(now.mono) },
+            shared,
             stubborn: tried(RemedyOutcome::Ineffective),
             announced: true,
+            called: status.ladder.iter().any(|r| r.outcome == RemedyOutcome::Escalated),
             ..Self::new(view.name.clone(), view.spec.clone(), status.summary.clone(), opened, now.mono)
         }
     }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nameward_config::settings::Remedy;
-use nameward_messages::cluster_view::{ClusterView, WorkloadKind, WorkloadView};
+use nameward_messages::cluster_view::{ClusterView, DnsPodView, WorkloadKind, WorkloadView};
 use nameward_messages::plan::SharedAct;
 use nameward_messages::pods::ContainerOomKilled;
+use nameward_messages::remedy::{RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::verdict::Evidence;
 use nameward_messages::{Mono, Now, ObjectKey, PodUid};
 
@@ -28,6 +29,8 @@ struct Kill {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kills {
     seen: BTreeMap<(PodUid, String, Timestamp), Kill>,
+    /// The limit was raised then: what was killed before is answered, also where a resized pod still shows it.
+    answered: Option<Timestamp>,
 }
 
 impl Kills {
@@ -47,6 +50,9 @@ impl Kills {
                 }
             }
         }
+        let raised = |r: &&RemedyRecord| r.kind == RemedyKind::RaiseMemory && r.outcome == RemedyOutcome::Done;
+        let last = view.incidents.iter().flat_map(|i| &i.status.ladder).filter(raised).map(|r| r.at).max();
+        self.answered = self.answered.max(last);
         self.seen.retain(|_, kill| now.mono.since(kill.seen) < STANDS * 2);
     }
 
@@ -64,6 +70,7 @@ impl Kills {
             workload.container.as_ref().is_none_or(|name| *name == key.1)
                 && workload.memory_limit.is_some()
                 && kill.limit == workload.memory_limit
+                && self.answered.is_none_or(|raised| key.2 > raised)
                 && now.since(kill.seen) < STANDS
         })
     }
@@ -110,14 +117,19 @@ pub(super) fn raise(settings: &Remedy, view: &ClusterView, kills: &[Evidence]) -
     if to <= from {
         return Err(Doubt::AtCap(cap));
     }
-    let running = view.pods.iter().filter(|pod| !pod.terminating && pod.phase == "Running");
+    // A pod with a higher limit, or with none, keeps it.
+    let lower = |pod: &DnsPodView| {
+        pod.containers.iter().any(|c| c.name == container && c.memory_limit.is_some_and(|limit| limit < to))
+    };
+    let running = view.pods.iter().filter(|pod| !pod.terminating && pod.phase == "Running" && lower(pod));
+    let resize = running.map(|pod| (pod.key.clone(), pod.uid.clone())).collect();
     Ok(SharedAct::RaiseMemory {
         workload: workload.key.clone(),
         resource_version: workload.resource_version.clone(),
         container,
         from,
         to,
-        resize: running.map(|pod| (pod.key.clone(), pod.uid.clone())).collect(),
+        resize,
     })
 }
 

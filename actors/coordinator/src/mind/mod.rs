@@ -135,6 +135,7 @@ pub struct CoordinatorMind {
     book: BTreeMap<String, incident::Incident>,
     active: Option<shared::Active>,
     permits: orders::Permits,
+    pace: orders::OrdersPace,
     /// Just resolved: a verdict that has not ended yet does not open it again before this moment.
     quiet: BTreeMap<VerdictKey, Mono>,
     /// No write about this object before this moment.
@@ -157,8 +158,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const WRITE_AGAIN: Duration = Duration::from_secs(5);
 /// A failed write waits this long.
 const WRITE_FAILED: Duration = Duration::from_secs(5);
-/// Orders per step: a large cluster is told over many seconds.
-const ORDERS_PER_STEP: usize = 10;
 
 impl CoordinatorMind {
     /// A mind that knows nothing yet, and decides nothing.
@@ -176,6 +175,7 @@ impl CoordinatorMind {
             book: BTreeMap::new(),
             active: None,
             permits: orders::Permits::default(),
+            pace: orders::OrdersPace::default(),
             quiet: BTreeMap::new(),
             hold: BTreeMap::new(),
             calm_since: None,

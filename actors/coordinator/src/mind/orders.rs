@@ -8,7 +8,7 @@ use nameward_messages::plan::Permit;
 use nameward_messages::report::NodeOrders;
 use nameward_messages::{Mono, NodeName, Now, RequestId};
 
-use super::{CoordinatorMind, ORDERS_PER_STEP, Output, Written};
+use super::{CoordinatorMind, Output, Written};
 use crate::judge::quorum::Quorum;
 
 /// A permit's validity, in seconds.
@@ -22,6 +22,42 @@ pub(super) struct Permits {
     granted: BTreeMap<NodeName, (u64, Mono)>,
     /// The question that each node was asked last.
     asked: BTreeMap<NodeName, RequestId>,
+}
+
+/// Orders per second, however often the mind is told something: a large cluster is told over minutes.
+const PER_SECOND: usize = 50;
+
+/// How many orders were written lately.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OrdersPace {
+    since: Mono,
+    written: usize,
+}
+
+impl OrdersPace {
+    fn look(&mut self, now: Mono) {
+        if now.since(self.since) >= Duration::from_secs(1) {
+            *self = Self { since: now, written: 0 };
+        }
+    }
+
+    fn spent(&self) -> bool {
+        self.written >= PER_SECOND
+    }
+
+    fn note(&mut self) {
+        self.written += 1;
+    }
+}
+
+/// Each agent's share, in thousandths of a query per second to each CoreDNS pod; together never above the budget. Beyond
+/// sixteen nodes their number is rounded up by an eighth at most: a node that comes or goes does not rewrite every other's
+/// orders.
+pub(super) fn share(budget_per_pod: u32, nodes: usize) -> u64 {
+    let nodes = u64::try_from(nodes).unwrap_or(u64::MAX).clamp(1, 1 << 32);
+    let step = 1_u64 << nodes.ilog2().saturating_sub(3);
+    let counted = if nodes <= 16 { nodes } else { nodes.next_multiple_of(step) };
+    (u64::from(budget_per_pod) * 1000 / counted).max(1)
 }
 
 /// What may be done about permits now.
@@ -38,10 +74,9 @@ enum Stance {
 impl CoordinatorMind {
     pub(super) fn write_orders(&mut self, now: Now, view: &ClusterView, out: &mut Vec<Output>) {
         let stance = self.stance(now, view);
-        let expected = view.nodes.iter().filter(|n| !n.terminating).count().max(1);
-        let share = u64::from(self.config.probe.budget_per_pod) * 1000 / expected as u64;
+        let share = share(self.config.probe.budget_per_pod, view.nodes.iter().filter(|n| !n.terminating).count());
         let asking = self.active.as_ref().and_then(|a| a.asking.clone());
-        let mut written = 0;
+        self.pace.look(now.mono);
         // Questions first: they are waited for.
         let asked = |agent: &&NodeAgentView| asking.as_ref().is_some_and(|a| a.nodes.contains(&agent.name));
         let (first, rest): (Vec<_>, Vec<_>) = view.agents.iter().partition(asked);
@@ -52,7 +87,7 @@ impl CoordinatorMind {
             let question = asking.as_ref().filter(|a| a.nodes.contains(&agent.name) && now.mono < a.until);
             let permit = self.permit(now.mono, agent, stance);
             let orders = NodeOrders {
-                share_milli_qps: Some(share.max(1)),
+                share_milli_qps: Some(share),
                 permit,
                 requests: question.map(super::shared::Asking::order).into_iter().collect(),
             };
@@ -61,7 +96,8 @@ impl CoordinatorMind {
             let same = orders == agent.orders
                 || (stale_question
                     && NodeOrders { requests: agent.orders.requests.clone(), ..orders.clone() } == agent.orders);
-            if same || written >= ORDERS_PER_STEP.max(crate::judge::quorum::ASKED) {
+            // At most sixteen are asked at a time, and they are waited for; all others take their turn.
+            if same || (orders.requests.is_empty() && self.pace.spent()) {
                 continue;
             }
             let what = Written::Orders(agent.name.clone());
@@ -69,7 +105,7 @@ impl CoordinatorMind {
                 self.hold.remove(&what);
             }
             if self.may_write(now.mono, what) {
-                written += 1;
+                self.pace.note();
                 if let Some(permit) = &orders.permit {
                     self.permits.note(now.mono, &agent.name, permit.serial);
                 }

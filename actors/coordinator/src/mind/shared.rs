@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nameward_messages::cluster_view::ClusterView;
+use nameward_messages::cluster_view::{ClusterView, IncidentView};
 use nameward_messages::plan::{IncidentPhase, Plan, PlanEnd, SharedAct, SharedRemedyTells};
 use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::report::RequestOrder;
@@ -24,6 +24,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 const HANDED_LONG: Duration = Duration::from_secs(120);
 /// So many final doubts in a row call a person.
 const FINAL_DOUBTS: u32 = 2;
+/// An incident that stands for this long without an act calls a person.
+const IDLE_LONG: Duration = Duration::from_secs(600);
 
 /// The question under way.
 #[derive(Clone, Debug)]
@@ -67,6 +69,8 @@ pub(super) struct Active {
     pub(super) asking: Option<Asking>,
     /// CoreDNS pods that were good before the act, if that was asked.
     pub(super) good_before: u32,
+    /// CoreDNS pods that were good after it, by the last question that the majority answered.
+    pub(super) good_after: Option<u32>,
 }
 
 impl Active {
@@ -85,8 +89,38 @@ impl CoordinatorMind {
         match self.active.as_ref().map(|a| a.stage.clone()) {
             None => self.begin(now, view, out),
             Some(Stage::Asking) => self.hear(now, view, out),
-            Some(Stage::Handed { since }) => self.wait_for_executor(now, since),
+            Some(Stage::Handed { since }) => self.wait_for_executor(now, view, since),
             Some(Stage::Verifying { until, next }) => self.verify(now, view, until, next, out),
+        }
+        self.call_about_idle(now, view, out);
+    }
+
+    /// An incident for which a remedy exists and none was carried out for long: a person is called, once, and it is still
+    /// tried.
+    fn call_about_idle(&mut self, now: Now, view: &ClusterView, out: &mut Vec<Output>) {
+        let handed = self.active.as_ref().filter(|a| a.handed()).map(|a| a.incident.clone());
+        let settings = &self.config.remedy;
+        let idle = |i: &&mut Incident| {
+            let meant = advice::shared_remedy(i.spec.cause).is_some_and(|kind| settings.mode_of(kind) != Mode::Off);
+            meant
+                && !i.called
+                && i.phase == IncidentPhase::Open
+                && matches!(i.shared, Shared::From(_))
+                && i.gone_since.is_none()
+                && handed.as_deref() != Some(i.name.as_str())
+                && now.mono.since(i.idle_since) >= IDLE_LONG
+        };
+        for incident in self.book.values_mut().filter(idle) {
+            incident.called = true;
+            let command = advice::command(incident.spec.cause, &incident.spec.subject, &incident.nodes, view);
+            let minutes = IDLE_LONG.as_secs() / 60;
+            let detail = format!("nothing could be done for {minutes} minutes. A person is needed; by hand: {command}");
+            let record =
+                line(incident, RemedyKind::CallPerson, Mode::Observe, RemedyOutcome::Escalated, detail.clone(), now);
+            incident.record(record.clone());
+            let (subject, note) = (incident.spec.subject.clone(), format!("{}: {detail}", incident.summary));
+            out.push(Output::Record { incident: incident.name.clone(), record });
+            out.push(Output::Event { subject, warning: true, reason: "DnsNeedsAPerson", note });
         }
     }
 
@@ -169,7 +203,8 @@ impl CoordinatorMind {
     ) {
         let good_before = self.active.as_ref().map_or(0, |active| active.good_before);
         let stage = Stage::Handed { since: now.mono };
-        self.active = Some(Active { incident: incident.name.clone(), stage, asking: None, good_before });
+        self.active =
+            Some(Active { incident: incident.name.clone(), stage, asking: None, good_before, good_after: None });
         if let Some(known) = self.book.get_mut(&incident.name) {
             known.doubts = 0;
             known.told = None;
@@ -224,6 +259,7 @@ impl CoordinatorMind {
             line(incident, RemedyKind::CallPerson, Mode::Observe, RemedyOutcome::Escalated, detail.clone(), now);
         incident.record(record.clone());
         incident.phase = IncidentPhase::Escalated;
+        incident.called = true;
         incident.shared = Shared::Over;
         let subject = incident.spec.subject.clone();
         let note = format!("{}: {detail}", incident.summary);
@@ -263,10 +299,12 @@ impl CoordinatorMind {
                 incident.phase = IncidentPhase::Verifying;
                 incident.intent = None;
                 let good_before = self.active.as_ref().filter(|_| mine).map_or(0, |a| a.good_before);
-                self.active = Some(Active { incident: name.to_owned(), stage: verify, asking: None, good_before });
+                incident.idle_since = now.mono;
+                let incident = name.to_owned();
+                self.active = Some(Active { incident, stage: verify, asking: None, good_before, good_after: None });
                 return;
             }
-            PlanEnd::WouldAct | PlanEnd::Off => incident.shared = Shared::Over,
+            PlanEnd::WouldAct | PlanEnd::Off => incident.shared = Shared::Observed,
             PlanEnd::Refused | PlanEnd::Failed => {
                 incident.phase = IncidentPhase::Open;
                 incident.shared = Shared::From(now.mono + retry_after);
@@ -284,13 +322,17 @@ impl CoordinatorMind {
         }
     }
 
-    fn wait_for_executor(&mut self, now: Now, since: Mono) {
+    fn wait_for_executor(&mut self, now: Now, view: &ClusterView, since: Mono) {
         let Some(active) = &self.active else { return };
         let standing = self.book.get(&active.incident).is_some_and(|i| i.intent.is_some());
         if !standing && now.mono.since(since) >= HANDED_LONG {
             if let Some(incident) = self.book.get_mut(&active.incident) {
                 incident.shared = Shared::From(now.mono + ASK_AGAIN);
-                if incident.phase == IncidentPhase::Remediating {
+                // The act was carried out and the word of it was lost: the record stands, and is verified.
+                let done = |i: &IncidentView| i.name == incident.name && i.status.phase == IncidentPhase::Verifying;
+                if view.incidents.iter().any(done) {
+                    incident.phase = IncidentPhase::Verifying;
+                } else if incident.phase == IncidentPhase::Remediating {
                     incident.phase = IncidentPhase::Open;
                 }
             }

@@ -10,6 +10,9 @@ use nameward_messages::{ObjectKey, PodUid};
 
 use super::*;
 
+mod orders;
+mod shared;
+
 struct Rig {
     mind: CoordinatorMind,
     now: Now,
@@ -227,41 +230,6 @@ fn a_deferred_failure_that_its_node_does_not_explain_becomes_an_incident_after_a
         rig.phases(),
         [(Cause::Unexplained, IncidentPhase::Resolved), (Cause::ForwardPolicyDrop, IncidentPhase::Escalated)]
     );
-}
-
-#[test]
-fn shares_and_permits_are_given_renewed_and_withdrawn() {
-    let mut rig = rig(4);
-    rig.pass(3);
-    let permits =
-        |rig: &Rig| rig.view.agents.iter().map(|a| a.orders.permit.as_ref().map(|p| p.serial)).collect::<Vec<_>>();
-    // Reports that were never seen to change are no quorum: no permit yet.
-    assert_eq!(permits(&rig), [None; 4]);
-    assert!(rig.view.agents.iter().all(|a| a.orders.share_milli_qps == Some(7500)));
-    for n in 1..=4 {
-        rig.report(n, |_| {});
-    }
-    rig.pass(10);
-    assert_eq!(permits(&rig), [Some(1); 4]);
-    let before = rig.out.len();
-    rig.pass(280);
-    assert_eq!(rig.out.len(), before, "{:?}", &rig.out[before..]);
-    rig.pass(30);
-    assert_eq!(permits(&rig), [Some(2); 4]);
-    // Three of four nodes with one fault of the node's own layer: no repairs on any node.
-    for n in 1..=3 {
-        rig.claim(n, Cause::ForwardPolicyDrop, &node_subject(n));
-    }
-    rig.pass(10);
-    assert_eq!(permits(&rig), [None; 4]);
-    for n in 1..=3 {
-        rig.report(n, |r| r.verdicts.clear());
-    }
-    rig.pass(10);
-    assert!(permits(&rig).iter().all(Option::is_some));
-    rig.tell(Input::KillSwitch(KillSwitch::On));
-    rig.pass(10);
-    assert_eq!(permits(&rig), [None; 4]);
 }
 
 #[test]

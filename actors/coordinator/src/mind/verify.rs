@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nameward_messages::cluster_view::ClusterView;
 use nameward_messages::plan::IncidentPhase;
-use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome};
+use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::{Mono, Now, PodUid};
 
 use super::incident::Shared;
@@ -17,6 +17,8 @@ use crate::judge::answers::gather;
 const ASK_EVERY: Duration = Duration::from_secs(5);
 /// After an act that made things worse, shared remedies rest.
 const BREAKER: Duration = Duration::from_secs(600);
+/// How the ladder says so: the breaker is found again by it.
+const WORSE: &str = "fewer CoreDNS pods are good than before: shared remedies rest for 10 minutes";
 
 impl CoordinatorMind {
     pub(super) fn verify(&mut self, now: Now, view: &ClusterView, until: Mono, next: Mono, out: &mut Vec<Output>) {
@@ -25,31 +27,51 @@ impl CoordinatorMind {
             self.active = None;
             return;
         };
-        let mut good = None;
+        let (mut answered, mut good_after) = (true, active.good_after);
         if let Some(asking) = &active.asking {
             let heard = gather(view, &asking.request, &asking.nodes);
-            good = Some(good_count(view, asking, &heard));
+            let good = good_count(view, asking, &heard);
+            answered = now.mono >= asking.until || heard.len() == asking.nodes.len();
+            // Nodes that have not answered yet do not say that a pod is bad.
+            if answered && heard.len() * 2 > asking.nodes.len() {
+                good_after = Some(good);
+            }
             let gone = !view.pods.iter().any(|p| Some(&p.uid) == incident.spec.subject.uid.as_ref());
-            if gone && recovered(view, good.unwrap_or(0)) {
+            if gone && recovered(view, good) {
                 self.verified(now, &active.incident, out);
                 return;
             }
         }
+        if let Some(active) = &mut self.active {
+            active.good_after = good_after;
+        }
         if now.mono >= until {
-            let worse = good.is_some_and(|good| good < active.good_before);
+            let worse = good_after.is_some_and(|good| good < active.good_before);
             self.ineffective(now, &active.incident, worse, view, out);
             return;
         }
-        let answered = active.asking.as_ref().is_none_or(|asking| {
-            now.mono >= asking.until || gather(view, &asking.request, &asking.nodes).len() == asking.nodes.len()
-        });
         if answered && now.mono >= next {
-            let pods: Vec<PodUid> = view.pods.iter().filter(|p| !p.terminating).map(|p| p.uid.clone()).collect();
+            // The newest first: the replacement is asked about however many pods there are.
+            let mut pods: Vec<_> = view.pods.iter().filter(|p| !p.terminating).collect();
+            pods.sort_by_key(|p| std::cmp::Reverse(p.created_at));
+            let pods: Vec<PodUid> = pods.into_iter().map(|p| p.uid.clone()).collect();
             let asking = self.question(now, view, &active.incident, None, pods);
             if let Some(active) = &mut self.active {
                 active.asking = Some(asking);
                 active.stage = Stage::Verifying { until, next: now.mono + ASK_EVERY };
             }
+        }
+    }
+
+    /// An act that made things worse under another leader or in an earlier life holds the breaker open here, too.
+    pub(super) fn take_breaker(&mut self, now: Now, view: &ClusterView) {
+        let worse = |r: &&RemedyRecord| r.outcome == RemedyOutcome::Ineffective && r.detail == WORSE;
+        let last = view.incidents.iter().flat_map(|i| &i.status.ladder).filter(worse).map(|r| r.at).max();
+        let Some(last) = last else { return };
+        let age = Duration::try_from(now.wall.duration_since(last)).unwrap_or_default();
+        let until = now.mono + BREAKER.saturating_sub(age);
+        if age < BREAKER && self.breaker_until.is_none_or(|known| now.mono >= known) {
+            self.breaker_until = Some(until);
         }
     }
 
@@ -78,7 +100,7 @@ impl CoordinatorMind {
         let Some(incident) = self.book.get_mut(name) else { return };
         let kind = advice::shared_remedy(incident.spec.cause).unwrap_or(RemedyKind::CallPerson);
         let detail = if worse {
-            "fewer CoreDNS pods are good than before: shared remedies rest for 10 minutes".to_owned()
+            WORSE.to_owned()
         } else {
             format!("CoreDNS does not answer as it should {within} s after the act")
         };

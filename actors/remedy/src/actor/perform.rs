@@ -14,7 +14,8 @@ use crate::shared::call::{ApiCall, CallError, CallResult, IncidentRead, PodRead,
 pub(super) async fn perform(cluster: &Cluster, call: ApiCall) -> CallResult {
     match call {
         ApiCall::ReadIncident { name } => {
-            absent_as_none(cluster.get_incident(&name).await).map(|i| Reply::Incident(i.map(incident)))
+            let read = absent_as_none(cluster.get_incident(&name).await)?;
+            Ok(Reply::Incident(read.map(incident).transpose()?))
         }
         ApiCall::WriteIncident { name, resource_version, status } => {
             let written = cluster.write_incident(&name, Some(&resource_version), &status).await.map_err(failed)?;
@@ -22,7 +23,7 @@ pub(super) async fn perform(cluster: &Cluster, call: ApiCall) -> CallResult {
         }
         ApiCall::ListIncidents => {
             let all = cluster.list_incidents().await.map_err(failed)?;
-            Ok(Reply::Incidents(all.into_iter().map(incident).collect()))
+            Ok(Reply::Incidents(all.into_iter().map(incident).collect::<Result<_, _>>()?))
         }
         ApiCall::ReadPod { pod: key } => {
             absent_as_none(cluster.get_pod(&key).await).map(|p| Reply::Pod(p.map(|p| pod(&p))))
@@ -80,14 +81,13 @@ fn failed(error: Failed) -> CallError {
     }
 }
 
-/// A status that cannot be read is not taken for an empty one: without its version no write on it can succeed.
-fn incident(object: IncidentObject) -> IncidentRead {
-    let readable = object.status.is_some() || object.spec.is_some();
-    IncidentRead {
-        name: object.metadata.name,
-        resource_version: if readable { object.metadata.resource_version } else { String::new() },
-        status: object.status.unwrap_or_default(),
-    }
+/// A status that is not there or cannot be read (of another version) is not taken for an empty one: an intent may stand
+/// in it.
+fn incident(object: IncidentObject) -> Result<IncidentRead, CallError> {
+    let IncidentObject { metadata, status, .. } = object;
+    let unreadable = || CallError::Refused(format!("the status of DnsIncident {} cannot be read", metadata.name));
+    let status = status.ok_or_else(unreadable)?;
+    Ok(IncidentRead { name: metadata.name, resource_version: metadata.resource_version, status })
 }
 
 fn pod(pod: &Pod) -> PodRead {
@@ -124,6 +124,13 @@ fn rollout(found: &Workload) -> Option<String> {
     if observed < generation {
         return Some(format!("generation {generation} is not observed yet (at {observed})"));
     }
+    let desired = match status.desired_number_scheduled {
+        0 => found.spec.replicas.unwrap_or(1),
+        daemons => daemons,
+    };
+    if status.updated_replicas < desired {
+        return Some(format!("{} of {desired} pods are of the newest template", status.updated_replicas));
+    }
     if status.replicas > status.updated_replicas {
         return Some(format!(
             "{} pods of an older template are still there",
@@ -131,4 +138,33 @@ fn rollout(found: &Workload) -> Option<String> {
         ));
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_incident_whose_status_cannot_be_read_is_not_an_open_one() {
+        let read = |json: serde_json::Value| incident(serde_json::from_value(json).unwrap());
+        let metadata = serde_json::json!({"name": "one", "resourceVersion": "7"});
+        let strange = serde_json::json!({"metadata": metadata, "status": {"phase": "Unheard", "intent": {}}});
+        assert!(matches!(read(strange), Err(CallError::Refused(_))));
+        assert!(matches!(read(serde_json::json!({"metadata": metadata})), Err(CallError::Refused(_))));
+        let open = read(serde_json::json!({"metadata": metadata, "status": {"phase": "Open"}})).unwrap();
+        assert_eq!(open.resource_version, "7");
+    }
+
+    #[test]
+    fn fewer_pods_of_the_newest_template_than_wanted_are_a_rollout_as_the_watcher_judges_it() {
+        let read = |status: serde_json::Value| -> Workload {
+            let spec = serde_json::json!({"replicas": 3});
+            let Deployment(found) =
+                serde_json::from_value(serde_json::json!({"spec": spec, "status": status})).unwrap();
+            found
+        };
+        assert!(rollout(&read(serde_json::json!({"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2}))).is_some());
+        assert_eq!(rollout(&read(serde_json::json!({"replicas": 3, "updatedReplicas": 3, "readyReplicas": 1}))), None);
+    }
 }

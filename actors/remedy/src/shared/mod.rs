@@ -141,6 +141,8 @@ impl SharedMind {
         if self.began.is_none() {
             self.began = Some(now.mono);
             self.calm_since = now.mono;
+            // An answer to a request of an earlier life that still waits in the inbox must not bear a number of this one.
+            self.calls = u64::try_from(now.mono.0.as_millis()).unwrap_or(0);
         }
         match input {
             Input::View(view) => self.learn(now, view),
@@ -318,17 +320,16 @@ impl SharedMind {
         let due = self.strays.iter().find(|(_, (_, since))| now.mono.since(*since) >= patience);
         let Some((incident, intent)) = due.map(|(name, (intent, _))| (name.clone(), intent.clone())) else { return };
         self.strays.remove(&incident);
-        let workload = self.view.as_ref().and_then(|v| v.workload.as_ref()).map(|w| (w.key.clone(), w.kind));
+        let container = self.view.as_ref().and_then(|v| v.workload.as_ref()).and_then(|w| w.container.clone());
         let mode = self.config.remedy.mode_of(intent.kind);
-        if let Some(work) = Work::of_intent(incident, intent, mode, workload, now) {
-            self.work = Some(work);
-            self.advance(now, None, out);
-        }
+        self.work = Some(Work::of_intent(incident, intent, mode, container, now));
+        self.advance(now, None, out);
     }
 
     fn advance(&mut self, now: Now, result: Option<CallResult>, out: &mut Vec<Output>) {
         let Some(mut work) = self.work.take() else { return };
-        let next = work.next(&self.guard(now), result);
+        let moot = self.view.as_ref().is_some_and(|view| work.verdict_ended(view));
+        let next = work.next(&self.guard(now), result, moot);
         for record in work.take_records() {
             if record.outcome == RemedyOutcome::Refused {
                 // Judged by its text: the same refusal on the next try is not told again.

@@ -2,13 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nameward_messages::ObjectKey;
-use nameward_messages::cluster_view::{WorkloadKind, WorkloadView};
+use nameward_messages::cluster_view::{NodeAgentView, WorkloadKind, WorkloadView};
 use nameward_messages::plan::{IncidentSpec, IncidentStatus, SharedAct};
 use nameward_messages::remedy::RemedyKind;
-use nameward_messages::verdict::{Cause, Scope, Subject};
+use nameward_messages::report::{NodeOrders, NodeReport, ReportedVerdict};
+use nameward_messages::verdict::{Cause, Confidence, Scope, Subject};
 
 use super::call::{IncidentRead, PodRead, Reply, WorkloadRead};
 use super::*;
+
+mod left_over;
 
 struct Rig {
     mind: SharedMind,
@@ -68,8 +71,30 @@ fn view(now: Now, status: &IncidentStatus) -> Arc<ClusterView> {
         fresh_as_of: now.mono,
         workload: Some(workload),
         incidents: vec![incident],
+        agents: vec![agent(now)],
         ..ClusterView::default()
     })
+}
+
+/// The pod's own node says so.
+fn agent(now: Now) -> NodeAgentView {
+    let verdict = ReportedVerdict {
+        cause: Cause::CorednsUdpDead,
+        scope: Scope::CorednsPod,
+        subject: plan().subject,
+        confidence: Confidence::Certain,
+        evidence: vec![],
+        ruled_out: vec![],
+        since: now.wall,
+    };
+    NodeAgentView {
+        name: "node1".into(),
+        uid: "n".into(),
+        resource_version: "1".into(),
+        orders: NodeOrders::default(),
+        report: Some(Arc::new(NodeReport { self_check: true, verdicts: vec![verdict], ..NodeReport::default() })),
+        changed_at: now.mono,
+    }
 }
 
 fn leads(now: Now) -> Input {
@@ -228,7 +253,7 @@ type Row = (&'static str, fn(&mut Rig), usize);
 
 #[test]
 fn whatever_goes_wrong_before_the_act_stops_it_and_takes_the_intent_back() {
-    let rows: [Row; 11] = [
+    let rows: [Row; 12] = [
         ("lease lost", |r| r.tell(Input::Lease(LeaseState::default())), 5),
         ("lease run out", |r| r.now = r.now + Duration::from_secs(5), 5),
         ("kill switch", |r| r.tell(Input::KillSwitch(KillSwitch::On)), 5),
@@ -240,6 +265,11 @@ fn whatever_goes_wrong_before_the_act_stops_it_and_takes_the_intent_back() {
                 r.now = r.now + Duration::from_secs(8);
                 r.tell(leads(r.now));
             },
+            5,
+        ),
+        (
+            "the verdict ended",
+            |r| r.tell(Input::View(Arc::new(ClusterView { agents: vec![], ..(*view(r.now, &r.status)).clone() }))),
             5,
         ),
         (

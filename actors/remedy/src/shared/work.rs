@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nameward_messages::cluster_view::WorkloadKind;
+use nameward_messages::cluster_view::{ClusterView, WorkloadKind};
 use nameward_messages::plan::{IncidentPhase, Intent, Plan, PlanEnd, SharedAct};
 use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::time::{Mono, Now};
-use nameward_messages::verdict::Subject;
+use nameward_messages::verdict::{Subject, SubjectKind};
 use nameward_messages::{ObjectKey, PodUid};
 
 use super::call::{ApiCall, CallResult, IncidentRead, PodRead};
@@ -65,6 +65,8 @@ pub(super) struct Work {
     intent: Intent,
     mode: Mode,
     workload: Option<(ObjectKey, WorkloadKind)>,
+    /// The container whose memory limit is meant.
+    container: Option<String>,
     deadline: Mono,
     step: Step,
     /// `true`: the request of `step` is to be made; `false`: its result is awaited.
@@ -74,6 +76,8 @@ pub(super) struct Work {
     /// Precondition of the act, as re-read.
     version: String,
     resize: VecDeque<(ObjectKey, PodUid)>,
+    /// A running pod has, or may have, another limit already.
+    resized: bool,
     notes: Vec<String>,
     intent_written: bool,
     acted: bool,
@@ -110,31 +114,32 @@ impl Work {
             to,
             at: now.wall,
         };
+        let container = match &plan.act {
+            SharedAct::RaiseMemory { container, .. } => Some(container.clone()),
+            SharedAct::EvictPod { .. } | SharedAct::AddReplica { .. } => None,
+        };
         Self {
             incident: plan.incident.clone(),
             deadline: plan.deadline,
+            container,
             resize,
             version,
             ..Self::blank(plan.incident.clone(), Job::Plan(plan), intent, mode, Some(workload))
         }
     }
 
-    /// To verify an intent; `None` if it names nothing that can be read.
-    pub(super) fn of_intent(
-        incident: String,
-        intent: Intent,
-        mode: Mode,
-        workload: Option<(ObjectKey, WorkloadKind)>,
-        now: Now,
-    ) -> Option<Self> {
-        if intent.kind == RemedyKind::RaiseMemory && workload.is_none() {
-            return None;
-        }
+    /// To verify an intent. The Deployment that it names is read, whichever serves DNS now; `container`: the one that
+    /// answers DNS.
+    pub(super) fn of_intent(incident: String, intent: Intent, mode: Mode, container: Option<String>, now: Now) -> Self {
+        let subject = &intent.subject;
+        let named = subject.namespace.clone().filter(|_| subject.kind == SubjectKind::Deployment);
+        let workload = named.map(|space| (ObjectKey::new(space, subject.name.clone()), WorkloadKind::Deployment));
         let mut work = Self::blank(incident, Job::Intent, intent, mode, workload);
+        work.container = container;
         work.intent_written = true;
         work.acted = true;
         work.deadline = now.mono;
-        Some(work)
+        work
     }
 
     fn blank(
@@ -151,6 +156,7 @@ impl Work {
             intent,
             mode,
             workload,
+            container: None,
             deadline: Mono::default(),
             step: Step::ReadIncident,
             due: true,
@@ -158,6 +164,7 @@ impl Work {
             pod: None,
             version: String::new(),
             resize: VecDeque::new(),
+            resized: false,
             notes: Vec::new(),
             intent_written: false,
             acted: false,
@@ -181,6 +188,13 @@ impl Work {
         self.intent.at
     }
 
+    /// Whether the verdict that an eviction rests on stands in no report any more. Memory is raised on the API's own word.
+    pub(super) fn verdict_ended(&self, view: &ClusterView) -> bool {
+        let Job::Plan(Plan { cause, subject, act: SharedAct::EvictPod { .. }, .. }) = &self.job else { return false };
+        let mut verdicts = view.agents.iter().filter_map(|agent| agent.report.as_ref()).flat_map(|r| &r.verdicts);
+        !verdicts.any(|verdict| verdict.cause == *cause && verdict.subject == *subject)
+    }
+
     /// The records that were not told yet.
     pub(super) fn take_records(&mut self) -> Vec<RemedyRecord> {
         std::mem::take(&mut self.fresh)
@@ -200,7 +214,8 @@ impl Work {
     }
 
     /// One step: takes the result of the request under way, if there is one, and says what follows.
-    pub(super) fn next(&mut self, guard: &Guard<'_>, result: Option<CallResult>) -> Next {
+    /// `ended`: nobody claims any more what the plan is to remedy.
+    pub(super) fn next(&mut self, guard: &Guard<'_>, result: Option<CallResult>, ended: bool) -> Next {
         if let Some(result) = result
             && !self.due
         {
@@ -213,12 +228,18 @@ impl Work {
         if matches!(self.job, Job::Plan(_))
             && !self.acted
             && self.outcome.is_none()
-            && let Err(refusal) = guard.still(self.deadline)
+            && let Err(refusal) =
+                guard.still(self.deadline).and(if ended { Err(Refusal::VerdictEnded) } else { Ok(()) })
             && let Some(next) = self.give_up(refusal)
         {
             return next;
         }
-        self.request().map_or(Next::End(PlanEnd::Failed, AFTER_FAILURE), |call| {
+        let call = self.request().or_else(|| {
+            // An intent that names nothing that this release can read must not stand in the way for ever.
+            self.unverifiable();
+            self.request()
+        });
+        call.map_or(Next::End(PlanEnd::Failed, AFTER_FAILURE), |call| {
             self.due = false;
             if self.step == Step::Act {
                 self.acted = true;
@@ -251,13 +272,17 @@ impl Work {
                 ApiCall::ResizePod { pod, uid, container, to }
             }
             Step::Reread if self.intent.kind == RemedyKind::EvictPod => ApiCall::ReadPod { pod: self.pod_key()? },
-            Step::Reread => self.read_workload()?,
+            Step::Reread if self.intent.kind == RemedyKind::RaiseMemory => self.read_workload()?,
+            Step::Reread => return None,
             Step::WriteRecord => {
                 let read = self.read.as_ref()?;
                 let mut status = read.status.clone();
-                status.intent = None;
-                let done = self.outcome.is_some_and(|(_, end, _)| end == PlanEnd::Done);
-                status.phase = if done { IncidentPhase::Verifying } else { IncidentPhase::Open };
+                // Another's intent, and the phase that whoever settled ours has set, are not ours to clear.
+                if status.intent.as_ref() == Some(&self.intent) {
+                    status.intent = None;
+                    let done = self.outcome.is_some_and(|(_, end, _)| end == PlanEnd::Done);
+                    status.phase = if done { IncidentPhase::Verifying } else { IncidentPhase::Open };
+                }
                 record::append(&mut status.ladder, &self.records);
                 let resource_version = read.resource_version.clone();
                 ApiCall::WriteIncident { name, resource_version, status: Box::new(status) }

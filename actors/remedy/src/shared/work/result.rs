@@ -5,7 +5,7 @@ use std::time::Duration;
 use nameward_messages::plan::{IncidentPhase, PlanEnd};
 use nameward_messages::remedy::{RemedyKind, RemedyOutcome};
 
-use super::super::call::{CallError, CallResult, IncidentRead, Reply};
+use super::super::call::{CallError, CallResult, IncidentRead, Reply, WorkloadRead};
 use super::super::record;
 use super::{AFTER_FAILURE, Job, Next, Step, TRIES, Work};
 use crate::guard::{Guard, Refusal, floor, memory_target, pod_target};
@@ -17,6 +17,8 @@ impl Work {
             Step::ReadIncident => match result {
                 Ok(Reply::Incident(Some(read))) => self.incident_read(read),
                 Ok(Reply::Incident(None)) | Err(CallError::NotFound) => self.give_up(Refusal::IncidentGone),
+                // What may have been done is verified, however often the read fails: it is never taken back unseen.
+                Ok(_) | Err(_) if matches!(self.job, Job::Intent) => self.again(),
                 Ok(_) => self.give_up(Refusal::Api("an answer of another kind".to_owned())),
                 Err(error) => self.give_up(Refusal::Api(error.to_string())),
             },
@@ -100,6 +102,7 @@ impl Work {
             },
             Step::Resize => {
                 if let Some((pod, _)) = self.resize.pop_front() {
+                    self.resized |= matches!(result, Ok(_) | Err(CallError::Unknown(_)));
                     // Best effort: where the cluster cannot, the new template brings new pods.
                     let said =
                         result.map_or_else(|error| format!("not resized, {error}"), |_| "resized in place".into());
@@ -129,10 +132,14 @@ impl Work {
     }
 
     fn incident_read(&mut self, read: IncidentRead) -> Option<Next> {
-        let standing = read.status.intent.clone();
+        let (standing, phase) = (read.status.intent.clone(), read.status.phase);
         self.read = Some(read);
         match (&self.job, standing) {
-            (Job::Plan(_), None) => self.go(Step::WriteIntent),
+            (Job::Plan(_), None) if phase == IncidentPhase::Open => self.go(Step::WriteIntent),
+            // Another leader acted, or called a person, since the view that the plan was made from.
+            (Job::Plan(_), None) => {
+                self.give_up(Refusal::InFlight(format!("{} is no longer open ({phase:?})", self.incident)))
+            }
             (Job::Plan(_), Some(_)) => {
                 let text =
                     format!("{}: an intent without an outcome stands there and is verified first", self.incident);
@@ -169,8 +176,9 @@ impl Work {
                 Some(pod.is_none_or(|p| p.terminating || Some(&p.uid) != self.intent.subject.uid.as_ref()))
             }
             (Err(CallError::NotFound), RemedyKind::EvictPod) => Some(true),
-            (Ok(Reply::Workload(Some(workload))), RemedyKind::RaiseMemory) => {
-                self.intent.to.map(|to| workload.memory_limits.values().any(|limit| *limit >= to))
+            (Ok(Reply::Workload(Some(workload))), RemedyKind::RaiseMemory) => Some(self.raised_in(&workload)),
+            (Ok(Reply::Workload(None)) | Err(CallError::NotFound), RemedyKind::RaiseMemory) => {
+                return self.settle(RemedyOutcome::Failed, "the workload is gone", PlanEnd::Failed);
             }
             _ => None,
         };
@@ -181,6 +189,25 @@ impl Work {
             }
             Some(false) => self.settle(RemedyOutcome::Failed, "not carried out, as the target shows", PlanEnd::Failed),
             None => self.again(),
+        }
+    }
+
+    /// Nothing tells whether such an intent was carried out: it is recorded as failed, which spends the budget.
+    pub(super) fn unverifiable(&mut self) {
+        if self.step == Step::Reread && self.outcome.is_none() {
+            let detail = format!("this release cannot tell whether {} was carried out", self.intent.kind);
+            self.settle(RemedyOutcome::Failed, &detail, PlanEnd::Failed);
+        }
+    }
+
+    /// Whether the limit that the act was to set stands in the container whose limit it was.
+    fn raised_in(&self, workload: &WorkloadRead) -> bool {
+        let Some(to) = self.intent.to else { return false };
+        let limits = &workload.memory_limits;
+        let container = self.container.as_ref().and_then(|name| limits.get(name));
+        match &self.container {
+            Some(_) => container.is_some_and(|limit| *limit >= to),
+            None => limits.values().any(|limit| *limit >= to),
         }
     }
 
@@ -204,16 +231,19 @@ impl Work {
         self.go(Step::ReadToRecord)
     }
 
-    /// Nothing was changed. An intent that was written is taken back.
+    /// The act is not made. An intent that was written is taken back.
     pub(super) fn give_up(&mut self, refusal: Refusal) -> Option<Next> {
-        let end = if refusal.lasting() { PlanEnd::Failed } else { PlanEnd::Refused };
+        // Pods that were resized already are a change, and one try: whoever reads the ladder counts it.
+        let resized = self.resized;
+        let outcome = if resized { RemedyOutcome::Failed } else { RemedyOutcome::Refused };
+        let end = if resized || refusal.lasting() { PlanEnd::Failed } else { PlanEnd::Refused };
         let retry_after = refusal.retry_after();
         if matches!(self.job, Job::Plan(_)) {
             let detail = self.with_notes(refusal.to_string());
-            self.tell(RemedyOutcome::Refused, detail);
+            self.tell(outcome, detail);
         }
         self.refusal = Some(refusal);
-        self.outcome = Some((RemedyOutcome::Refused, end, retry_after));
+        self.outcome = Some((outcome, end, retry_after));
         if !self.intent_written {
             return Some(Next::End(end, retry_after));
         }
