@@ -102,6 +102,14 @@ pub(crate) fn check(c: &Config) -> Vec<(&'static str, String)> {
         "must be at least 500ms".into(),
     );
     must(
+        c.kubernetes.call_timeout.0 < coordinator.renew_deadline.0,
+        "kubernetes.call_timeout",
+        format!(
+            "must be shorter than coordinator.renew_deadline ({}): else nothing may ever be done",
+            coordinator.renew_deadline
+        ),
+    );
+    must(
         (60..=100).contains(&coordinator.quorum_percent),
         "coordinator.quorum_percent",
         "must be from 60 to 100".into(),

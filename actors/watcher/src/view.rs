@@ -197,7 +197,7 @@ fn node_view(node: &NodeObject) -> NodeView {
     }
 }
 
-/// An incident whose spec cannot be read is of another version: it is not ours to continue.
+/// An incident whose spec or status cannot be read is of another version: it is not ours to continue nor to overwrite.
 fn incident_view(incident: &IncidentObject) -> Option<IncidentView> {
     let meta = &incident.metadata;
     Some(IncidentView {
@@ -206,6 +206,6 @@ fn incident_view(incident: &IncidentObject) -> Option<IncidentView> {
         resource_version: meta.resource_version.clone(),
         created_at: meta.creation_timestamp,
         spec: incident.spec.clone()?,
-        status: incident.status.clone().unwrap_or_default(),
+        status: incident.status.clone()?,
     })
 }

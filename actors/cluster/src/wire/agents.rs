@@ -32,9 +32,14 @@ pub struct IncidentObject {
     /// `spec`; `None` when it cannot be read.
     #[serde(deserialize_with = "lenient")]
     pub spec: Option<IncidentSpec>,
-    /// `status`; `None` when it is absent or cannot be read.
-    #[serde(deserialize_with = "lenient")]
+    /// `status`, the first phase where it is absent; `None` when it cannot be read.
+    #[serde(default = "unwritten", deserialize_with = "lenient")]
     pub status: Option<IncidentStatus>,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "serde wants the field's type")]
+fn unwritten() -> Option<IncidentStatus> {
+    Some(IncidentStatus::default())
 }
 
 fn shared<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<NodeReport>>, D::Error> {

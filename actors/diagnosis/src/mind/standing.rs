@@ -60,7 +60,9 @@ impl Ledger {
             let still: Vec<&PathKey> = standing.explains.iter().filter(|p| fails(p)).collect();
             let here = known.has(key);
             let recovered = still.is_empty();
-            let elsewhere = |path: &&PathKey| judgement.findings.iter().any(|f| f.explains.contains(*path));
+            let elsewhere = |path: &&PathKey| {
+                judgement.findings.iter().any(|f| f.cause != Cause::Unexplained && f.explains.contains(*path))
+            };
             let replaced = !still.is_empty() && still.iter().all(elsewhere);
             let since = *standing.missing_since.get_or_insert(now.mono);
             if here && !recovered && !replaced && now.mono.since(since) < GRACE {
@@ -70,7 +72,16 @@ impl Ledger {
             out.push(Output::Tell(DiagnosisTells::Ended { key: key.clone(), at: now, recovered }));
             false
         });
-        for (key, finding) in found {
+        let named = |path: &PathKey| {
+            let mut causes = self.standing.iter().filter(|(key, _)| key.cause != Cause::Unexplained);
+            causes.any(|(_, standing)| standing.explains.contains(path))
+        };
+        // What was named and still stands is not unexplained because its evidence could not be confirmed for once.
+        let news: Vec<(VerdictKey, &Finding)> = found
+            .into_iter()
+            .filter(|(key, f)| key.cause != Cause::Unexplained || !f.explains.iter().any(named))
+            .collect();
+        for (key, finding) in news {
             self.stand(now, key, finding, out);
         }
     }
@@ -137,5 +148,72 @@ impl Known {
             Cause::CorednsUdpDead | Cause::CorednsUdpStuck | Cause::CorednsHung | Cause::CorednsOomKilled
         );
         self.dns.contains(uid) || (!of_coredns && self.here.contains(uid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nameward_messages::NodeName;
+    use nameward_messages::namespaces::Vantage;
+    use nameward_messages::probe::{Observation, Outcome, Purpose, QuestionKind, Suspicion};
+    use nameward_messages::targets::{Target, TargetKind, Transport};
+    use nameward_messages::verdict::{Scope, Subject};
+
+    use super::*;
+    use crate::testing::ip;
+
+    fn path() -> PathKey {
+        let target = Target { kind: TargetKind::Service, ip: ip("10.96.0.10") };
+        PathKey { vantage: Vantage::Host, target, transport: Transport::Udp, question: QuestionKind::Internal }
+    }
+
+    fn judgement(cause: Option<Cause>) -> Judgement {
+        let finding = |cause| Finding {
+            cause,
+            scope: Scope::Node,
+            subject: Subject::node(&NodeName::from("node1")),
+            confidence: Confidence::Certain,
+            evidence: Vec::new(),
+            ruled_out: Vec::new(),
+            explains: BTreeSet::from([path()]),
+        };
+        Judgement { findings: cause.map(finding).into_iter().collect(), ..Judgement::default() }
+    }
+
+    fn told(ledger: &mut Ledger, second: u64, cause: Option<Cause>) -> Vec<Output> {
+        let now = Now::at(Duration::from_secs(second));
+        let mut matrix = Matrix::default();
+        let failed = Observation {
+            at: now.mono,
+            path: path(),
+            port: 53,
+            outcome: Outcome::Timeout,
+            latency: Duration::from_millis(700),
+            connect: None,
+            purpose: Purpose::Confirm,
+        };
+        matrix.suspect(&Suspicion { at: now, path: path(), observations: vec![failed] });
+        let mut out = Vec::new();
+        ledger.settle(
+            now,
+            &judgement(cause),
+            &matrix,
+            &Known { dns: BTreeSet::new(), here: BTreeSet::new() },
+            &mut out,
+        );
+        out
+    }
+
+    #[test]
+    fn what_stands_is_not_unexplained_when_its_evidence_fails_for_once() {
+        let mut ledger = Ledger::default();
+        assert_eq!(told(&mut ledger, 1, Some(Cause::ServiceRulesMissing)).len(), 1);
+        assert!(told(&mut ledger, 3, Some(Cause::Unexplained)).is_empty(), "within the grace");
+        assert!(told(&mut ledger, 5, Some(Cause::ServiceRulesMissing)).is_empty(), "nothing ended, nothing is news");
+        assert!(told(&mut ledger, 7, None).is_empty());
+        // Beyond the grace it is: the one ends and the other stands.
+        assert_eq!(told(&mut ledger, 20, Some(Cause::Unexplained)).len(), 2);
+        // And a name replaces it at once.
+        assert_eq!(told(&mut ledger, 21, Some(Cause::ServiceRulesMissing)).len(), 2);
     }
 }
