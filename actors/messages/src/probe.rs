@@ -62,7 +62,7 @@ pub enum Expect {
     AnyReply,
 }
 
-/// What came of one probe (`reference/faults.md` section 0 gives the field's short forms, named beside each).
+/// What came of one probe. The short form that matrices show stands before each description.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum Outcome {

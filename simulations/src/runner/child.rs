@@ -17,18 +17,19 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::glue::{Glue, follow_slices, kill_oversized, started_at};
+use super::inject::{describe, inject};
 use super::judge::judge;
 use super::observe::{Observer, all_healthy};
 use super::parent::Order;
 use super::processes::{Process, Setup, check, token};
 use super::witness::look;
 use super::world::{NODES, World};
-use crate::apiserver::{ApiServer, Handle, Options as ApiOptions, Outage, User, parse_manifests};
-use crate::lab::{CONTROL, NetFault, Place, Private, isolate};
+use crate::apiserver::{ApiServer, Handle, Options as ApiOptions, User, parse_manifests};
+use crate::lab::{CONTROL, Place, Private, isolate};
 use crate::machinery::{ClusterPlan, Machinery, Settings, seed_cluster};
 use crate::proxy::Mode;
 use crate::result::{EntryKind, ScenarioResult, TimelineEntry, Told};
-use crate::scenario::{Action, Expect, ExpectVerdict, Proxy};
+use crate::scenario::{Expect, ExpectVerdict, Proxy};
 
 /// The hidden command.
 pub(crate) const SCENARIO: &str = "__scenario";
@@ -39,7 +40,7 @@ const WARM_UP: Duration = Duration::from_secs(90);
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Whatever stopped a scenario from being carried out.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// `__scenario`: reads an [`Order`] from standard input and tells JSON lines on standard output.
 pub(crate) fn scenario(args: &[OsString]) -> ExitCode {
@@ -237,7 +238,7 @@ async fn act(cluster: &mut Cluster, order: &Order) -> Result<ScenarioResult, Fai
 
     loop {
         while let Some(step) = steps.next_if(|s| s.at.0 <= zero.elapsed()) {
-            let details = inject(cluster, &step.action).await?;
+            let details = inject(&cluster.world, &cluster.api, &step.action).await?;
             let text = describe(&step.action);
             say(&Told::Entry(TimelineEntry { at_s: at(), kind: EntryKind::Fault, text, details }));
         }
@@ -342,73 +343,5 @@ async fn watch_dns(world: Arc<World>, sender: mpsc::Sender<Vec<String>>) {
             return;
         }
         tokio::time::sleep(LOOK).await;
-    }
-}
-
-async fn inject(cluster: &Cluster, action: &Action) -> Result<Vec<String>, Failure> {
-    let (world, api, action) = (Arc::clone(&cluster.world), cluster.api.clone(), action.clone());
-    let work = move || -> Result<Vec<String>, Failure> {
-        let network = |fault| Ok(world.inject(fault)?);
-        match action {
-            Action::Dns { pod, command } => {
-                world.tell(&pod, &command.parse()?)?;
-                Ok(Vec::new())
-            }
-            Action::Hang { pod } => {
-                world.hang(&pod)?;
-                Ok(Vec::new())
-            }
-            Action::MemoryDemand { bytes } => {
-                world.demand(bytes.0);
-                Ok(Vec::new())
-            }
-            Action::StopUpstream {} => {
-                world.stop_upstream();
-                Ok(Vec::new())
-            }
-            Action::FlushServiceRules { node } => network(NetFault::ServiceRulesFlushed { node }),
-            Action::ForwardDrop { node } => network(NetFault::ForwardPolicyDrop { node }),
-            Action::DeleteDefaultRoute { pod } => network(NetFault::DefaultRouteDeleted { pod: world.key(&pod)? }),
-            Action::DetachVeth { pod } => network(NetFault::VethDetached { pod: world.key(&pod)? }),
-            Action::WrongNameserver { pod, nameserver } => {
-                network(NetFault::NameserverReplaced { pod: world.key(&pod)?, nameserver })
-            }
-            Action::RollingUpdate {} => {
-                let restarted = serde_json::json!({"spec": {"template": {"metadata": {"annotations":
-                    {"kubectl.kubernetes.io/restartedAt": "2026-11-22T10:00:00Z"}}}}});
-                api.strategic("Deployment", "kube-system", "coredns", "", restarted)?;
-                Ok(vec!["kubectl -n kube-system rollout restart deployment coredns".to_owned()])
-            }
-            Action::ApiDown {} => {
-                api.outage(Outage::Reset);
-                Ok(Vec::new())
-            }
-            Action::ApiUp {} => {
-                api.outage(Outage::None);
-                Ok(Vec::new())
-            }
-        }
-    };
-    tokio::task::spawn_blocking(work).await?
-}
-
-fn describe(action: &Action) -> String {
-    match action {
-        Action::Dns { pod, command } => match command.as_str() {
-            "udp close" => format!("{pod} closes its UDP socket; TCP and /health go on answering"),
-            "udp stuck" => format!("{pod} stops reading its UDP socket; TCP and /health go on answering"),
-            other => format!("{pod} is told `{other}`"),
-        },
-        Action::Hang { pod } => format!("{pod} hangs (SIGSTOP)"),
-        Action::MemoryDemand { bytes } => format!("every CoreDNS process needs {bytes} from now on"),
-        Action::FlushServiceRules { node } => format!("kube-proxy's service rules vanish on {node}"),
-        Action::DeleteDefaultRoute { pod } => format!("{pod} loses its default route"),
-        Action::DetachVeth { pod } => format!("the veth of {pod} is taken off its bridge"),
-        Action::ForwardDrop { node } => format!("the FORWARD policy of {node} becomes DROP"),
-        Action::WrongNameserver { pod, nameserver } => format!("resolv.conf of {pod} names {nameserver}"),
-        Action::StopUpstream {} => "the upstream resolver stops".to_owned(),
-        Action::RollingUpdate {} => "CoreDNS is rolled".to_owned(),
-        Action::ApiDown {} => "the API server resets every connection".to_owned(),
-        Action::ApiUp {} => "the API server answers again".to_owned(),
     }
 }

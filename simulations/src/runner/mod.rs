@@ -4,6 +4,7 @@
 mod aliases;
 mod child;
 mod glue;
+mod inject;
 mod judge;
 mod observe;
 mod parent;
