@@ -81,7 +81,7 @@ fn failed(error: Failed) -> CallError {
     }
 }
 
-/// A status that is not there or cannot be read (of another version) is not taken for an empty one: an intent may stand
+/// A status that cannot be read (of another version) is not taken for an empty one: an intent may stand
 /// in it.
 fn incident(object: IncidentObject) -> Result<IncidentRead, CallError> {
     let IncidentObject { metadata, status, .. } = object;
@@ -143,6 +143,8 @@ fn rollout(found: &Workload) -> Option<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use nameward_messages::plan::IncidentPhase;
+
     use super::*;
 
     #[test]
@@ -151,7 +153,8 @@ mod tests {
         let metadata = serde_json::json!({"name": "one", "resourceVersion": "7"});
         let strange = serde_json::json!({"metadata": metadata, "status": {"phase": "Unheard", "intent": {}}});
         assert!(matches!(read(strange), Err(CallError::Refused(_))));
-        assert!(matches!(read(serde_json::json!({"metadata": metadata})), Err(CallError::Refused(_))));
+        // One that was created and not yet written to holds no intent: it is open.
+        assert_eq!(read(serde_json::json!({"metadata": metadata})).unwrap().status.phase, IncidentPhase::Open);
         let open = read(serde_json::json!({"metadata": metadata, "status": {"phase": "Open"}})).unwrap();
         assert_eq!(open.resource_version, "7");
     }
