@@ -10,8 +10,7 @@ use crate::cli::{Output, SimulateArgs};
 use crate::exit::{Failure, Found};
 use crate::output;
 
-const NOTHING_ELSE: &str =
-    "      and nothing else was changed, by the API server's log and the kernel state of both nodes";
+const NOTHING_ELSE: &str = "      and nothing else was changed but Nameward's own objects, by the API server's log and the kernel state of both nodes";
 
 pub(crate) fn simulate(args: &SimulateArgs) -> Result<Found, Failure> {
     if args.list {
@@ -19,7 +18,7 @@ pub(crate) fn simulate(args: &SimulateArgs) -> Result<Found, Failure> {
     }
     let scenarios = scenarios(args)?;
     let options = Options { strict: args.strict, watch: args.watch, panics: args.panics };
-    // A scenario mostly waits: three on a core keep the times honest (measured, see docs/performance.md).
+    // A scenario mostly waits. Six at once on two cores is what its times were seen to bear; more was not tried.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = if args.jobs == 0 { (cores * 3).min(8) } else { args.jobs };
     let jobs = if args.watch { 1 } else { jobs };

@@ -269,6 +269,8 @@ async fn act(cluster: &mut Cluster, order: &Order) -> Result<ScenarioResult, Fai
         tokio::time::sleep(LOOK).await;
     }
     eyes.abort();
+    let stray = observer.stray_resizes();
+    observer.result.violations.extend(stray);
     if expect.recover_within.is_some() {
         // Recovery is the coordinator's to verify, too.
         let unsettled = observer.unsettled();

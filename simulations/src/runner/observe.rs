@@ -23,6 +23,7 @@ pub(super) struct Observer {
     told_failing: usize,
     clean_looks: u32,
     ever_failed: bool,
+    resized: Vec<String>,
     /// What was seen.
     pub result: ScenarioResult,
     /// Lines for the timeline, to be taken.
@@ -104,6 +105,14 @@ impl Observer {
         self.result.verdicts.push(FoundVerdict { cause, scope, subject, confidence, at_s, evidence });
     }
 
+    /// Resizes of pods that no memory raise followed or went before.
+    pub(super) fn stray_resizes(&self) -> Vec<String> {
+        if self.result.remedies.iter().any(|r| r.kind == RemedyKind::RaiseMemory) {
+            return Vec::new();
+        }
+        self.resized.iter().map(|pod| format!("pod {pod} was resized without a memory raise")).collect()
+    }
+
     /// Incidents that are neither resolved nor handed to a person.
     pub(super) fn unsettled(&self) -> Vec<String> {
         let settled = [IncidentPhase::Resolved, IncidentPhase::Escalated];
@@ -117,6 +126,7 @@ impl Observer {
         for entry in log.iter().skip(self.read) {
             match classify(entry) {
                 Class::Own | Class::Nothing => {}
+                Class::Resize => self.resized.push(entry.name.clone()),
                 Class::Remedy(kind) => self.remedy(world, at_s, kind, entry),
                 Class::Refused(kind) => {
                     let text = format!("{kind} on {} was refused: {} {}", entry.name, entry.code, entry.reason);
@@ -185,6 +195,8 @@ enum Class {
     Remedy(RemedyKind),
     /// A shared act that the API server refused.
     Refused(RemedyKind),
+    /// Part of a memory raise, and of nothing else.
+    Resize,
     /// Anything else.
     Violation,
 }
@@ -206,8 +218,7 @@ fn classify(entry: &LogEntry) -> Class {
         None => {}
     }
     match (entry.resource.as_str(), entry.subresource.as_str()) {
-        // A resize goes with the template's patch, which is the remedy that is counted.
-        ("pods", "resize") if coordinator => Class::Own,
+        ("pods", "resize") if coordinator && entry.changed() => Class::Resize,
         ("nodeagents", _) | ("events" | "selfsubjectaccessreviews", "") => Class::Own,
         ("dnsincidents", _) | ("leases", "") if coordinator => Class::Own,
         _ if entry.changed() => Class::Violation,
