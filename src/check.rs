@@ -210,7 +210,7 @@ fn ears(heard: &Arc<Mutex<Heard>>) -> Ears {
                 heard.verdicts.remove(&key);
             }
             DiagnosisTells::Deferred(deferred) => heard.deferred = deferred,
-            DiagnosisTells::Matrix(_) => {}
+            DiagnosisTells::Matrix(_) | DiagnosisTells::Examined(_) => {}
         })],
     }
 }

@@ -195,7 +195,7 @@ fn log(tell: &DiagnosisTells) {
                 tracing::info!(subject = %deferral.subject, node = %deferral.to_node, because = %deferral.because, "left to another node");
             }
         }
-        DiagnosisTells::Matrix(_) => {}
+        DiagnosisTells::Matrix(_) | DiagnosisTells::Examined(_) => {}
     }
 }
 

@@ -11,7 +11,6 @@
 //! - A CoreDNS pod is blamed only by the agent of its own node, and never during a rollout, while it starts or ends.
 //! - The matrix follows the rounds: a lost `Suspected` or `Cleared` is made good within a few rounds.
 
-pub mod advice;
 pub mod finding;
 pub mod judge;
 pub mod matrix;
@@ -27,7 +26,6 @@ pub mod collect;
 #[cfg(test)]
 mod testing;
 
-pub use advice::{Advice, advice};
 pub use finding::Finding;
 pub use judge::{Judgement, judge};
 pub use mind::{DiagnosisMind, Input, Output, Want};
@@ -40,12 +38,8 @@ use nameward_messages::verdict::Cause;
 pub struct CauseInfo {
     /// The cause.
     pub cause: Cause,
-    /// The fault of the catalogue.
-    pub fault: &'static str,
     /// When it is named, in one line.
     pub when: &'static str,
-    /// What to do about it.
-    pub advice: Advice,
 }
 
 /// Every cause in the order in which the rules are asked, for `diagnose --list-causes` and documents.
@@ -57,6 +51,6 @@ pub fn causes() -> Vec<CauseInfo> {
         .iter()
         .map(|rule| (rule.cause, rule.when))
         .chain([(Cause::Unexplained, last)])
-        .map(|(cause, when)| CauseInfo { cause, fault: cause.fault(), when, advice: advice(cause) })
+        .map(|(cause, when)| CauseInfo { cause, when })
         .collect()
 }

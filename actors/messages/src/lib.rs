@@ -6,6 +6,7 @@
 //! Nothing here does I/O or knows a runtime. What is written to the Kubernetes API (`report`, parts of `plan`)
 //! has a JSON schema behind the feature `schema` and is kept flat: a custom resource is read by people.
 
+pub mod causes;
 pub mod cluster_view;
 pub mod health;
 pub mod ids;

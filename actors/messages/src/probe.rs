@@ -36,6 +36,17 @@ pub enum QuestionKind {
     External,
     /// A name from the configuration.
     Extra,
+    /// The internal name, asked from a source port that is kept from round to round (UDP to the Service): a stale conntrack
+    /// entry fails it and nothing else (F02).
+    Held,
+    /// The internal name's other address type: AAAA where A is asked. NOERROR is right, with or without records (F49).
+    OtherType,
+    /// The PTR of the `kubernetes` Service's address: CoreDNS answers it itself.
+    Reverse,
+    /// A name that must not exist, new each time: anything but NXDOMAIN is wrong (F48).
+    Absent,
+    /// A name with a big answer, if one is configured: over UDP with EDNS (F27, F28).
+    Large,
 }
 
 /// Query types that we ask.
@@ -46,6 +57,10 @@ pub enum QueryType {
     A,
     /// IPv6 address.
     Aaaa,
+    /// Name of an address.
+    Ptr,
+    /// Text.
+    Txt,
 }
 
 /// What counts as a right answer.
@@ -58,6 +73,10 @@ pub enum Expect {
     SomeAddress,
     /// NOERROR; the answer may be empty.
     NoError,
+    /// NXDOMAIN.
+    NoSuchName,
+    /// NOERROR with at least one record of the type, be it a name or a text.
+    SomeRecord,
     /// Any well-formed reply with a matching id and question.
     AnyReply,
 }

@@ -79,6 +79,9 @@ pub struct NodeReport {
     /// Failing targets that other nodes' agents must judge.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deferred: Vec<Deferral>,
+    /// Complaints of other nodes that this one has looked into (two samples or more) without finding a reason here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examined: Vec<PodUid>,
     /// Answers to the requests in `spec.requests`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<RequestAnswer>,
@@ -143,6 +146,25 @@ pub struct NodeOrders {
     /// Questions of the coordinator, at most 4.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requests: Vec<RequestOrder>,
+    /// What other nodes cannot reach on this one, at most 8: to be looked into even if nothing fails from here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub complaints: Vec<Complaint>,
+}
+
+/// Other nodes cannot reach a CoreDNS pod of this node, and know of no reason of their own. They go on asking, so what
+/// drops their packets here can be counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Complaint {
+    /// The CoreDNS pod, on the node that is told.
+    pub pod: PodUid,
+    /// By which transports it cannot be reached.
+    pub transports: Vec<Transport>,
+    /// From which nodes, at most 16.
+    pub from: Vec<crate::ids::NodeName>,
+    /// What they see, in one line.
+    pub because: String,
 }
 
 /// A question of the coordinator: ask these CoreDNS pods now, from the host and from your pods.

@@ -1,109 +1,14 @@
 //! What diagnosis concludes.
+//!
+//! The causes themselves stand in [`crate::causes`].
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::causes::{About, Cause, Layer};
 use crate::ids::{NodeName, ObjectKey, PodUid};
 use crate::time::Now;
-
-/// A cause: stable, kebab-case in every output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum Cause {
-    /// The UDP listener of a CoreDNS pod is gone while TCP answers (F01a).
-    CorednsUdpDead,
-    /// The UDP socket of a CoreDNS pod is there but nobody reads it, while TCP answers (F01b).
-    CorednsUdpStuck,
-    /// The whole process hangs: TCP connects, nothing answers (F01c).
-    CorednsHung,
-    /// CoreDNS is killed for want of memory (F05).
-    CorednsOomKilled,
-    /// kube-proxy's rules for the DNS Service are missing on a node (F09, F10).
-    ServiceRulesMissing,
-    /// They send to endpoints that are not there any more, or leave some out (F10).
-    ServiceRulesStale,
-    /// The Service has no endpoints (F11).
-    ServiceWithoutEndpoints,
-    /// A pod has no default route (F31).
-    PodRouteMissing,
-    /// The host end of a pod's veth pair is not attached to its bridge (F35).
-    VethOffBridge,
-    /// The node's FORWARD policy drops the pods' traffic (F08).
-    ForwardPolicyDrop,
-    /// A pod's resolv.conf names a server that does not answer while the DNS Service does (F24).
-    WrongNameserver,
-    /// The upstream that CoreDNS forwards to does not answer (F06). Never a reason to restart CoreDNS.
-    UpstreamDead,
-    /// Something fails and no rule explains it; the verdict says what was read.
-    Unexplained,
-}
-
-impl Cause {
-    /// Every cause.
-    pub const ALL: [Self; 13] = [
-        Self::CorednsUdpDead,
-        Self::CorednsUdpStuck,
-        Self::CorednsHung,
-        Self::CorednsOomKilled,
-        Self::ServiceRulesMissing,
-        Self::ServiceRulesStale,
-        Self::ServiceWithoutEndpoints,
-        Self::PodRouteMissing,
-        Self::VethOffBridge,
-        Self::ForwardPolicyDrop,
-        Self::WrongNameserver,
-        Self::UpstreamDead,
-        Self::Unexplained,
-    ];
-
-    /// The stable id.
-    #[must_use]
-    pub fn id(self) -> &'static str {
-        match self {
-            Self::CorednsUdpDead => "coredns-udp-dead",
-            Self::CorednsUdpStuck => "coredns-udp-stuck",
-            Self::CorednsHung => "coredns-hung",
-            Self::CorednsOomKilled => "coredns-oom-killed",
-            Self::ServiceRulesMissing => "service-rules-missing",
-            Self::ServiceRulesStale => "service-rules-stale",
-            Self::ServiceWithoutEndpoints => "service-without-endpoints",
-            Self::PodRouteMissing => "pod-route-missing",
-            Self::VethOffBridge => "veth-off-bridge",
-            Self::ForwardPolicyDrop => "forward-policy-drop",
-            Self::WrongNameserver => "wrong-nameserver",
-            Self::UpstreamDead => "upstream-dead",
-            Self::Unexplained => "unexplained",
-        }
-    }
-
-    /// The fault of the catalogue it stands for, for `diagnose --list-causes` and runbooks.
-    #[must_use]
-    pub fn fault(self) -> &'static str {
-        match self {
-            Self::CorednsUdpDead => "F01a",
-            Self::CorednsUdpStuck => "F01b",
-            Self::CorednsHung => "F01c",
-            Self::CorednsOomKilled => "F05",
-            Self::ServiceRulesMissing => "F09, F10",
-            Self::ServiceRulesStale => "F10",
-            Self::ServiceWithoutEndpoints => "F11",
-            Self::PodRouteMissing => "F31",
-            Self::VethOffBridge => "F35",
-            Self::ForwardPolicyDrop => "F08",
-            Self::WrongNameserver => "F24",
-            Self::UpstreamDead => "F06",
-            Self::Unexplained => "-",
-        }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.id())
-    }
-}
 
 /// How far a cause reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -293,6 +198,8 @@ pub enum DiagnosisTells {
     },
     /// Failing paths whose cause lies on another node: that node's agent is the one to judge. Replaces the last list.
     Deferred(Vec<Deferral>),
+    /// CoreDNS pods of this node of which other nodes complain and for which no reason was found here. Replaces the last list.
+    Examined(Vec<PodUid>),
     /// The matrix, once per round.
     Matrix(crate::report::MatrixDigest),
 }

@@ -208,8 +208,8 @@ impl MetricsMind {
                 out.push(self.standing());
             }
             DiagnosisTells::Deferred(deferred) => self.deferred = Arc::new(deferred),
-            // The page shows the paths themselves.
-            DiagnosisTells::Matrix(_) => {}
+            // The page shows the paths themselves; that nothing was found is for the coordinator.
+            DiagnosisTells::Matrix(_) | DiagnosisTells::Examined(_) => {}
         }
     }
 

@@ -188,7 +188,7 @@ impl Label {
             Self::Target => Bound::OneOf(vec!["pod", "service", "nameserver", "upstream"]),
             Self::Transport => Bound::OneOf(vec!["udp", "tcp"]),
             Self::Outcome => Bound::OneOf(OutcomeKind::ALL.map(OutcomeKind::label).to_vec()),
-            Self::Cause => Bound::OneOf(Cause::ALL.map(Cause::id).to_vec()),
+            Self::Cause => Bound::OneOf(Cause::ALL.iter().map(|cause| cause.id()).collect()),
             Self::Scope => Bound::OneOf(SCOPES.map(scope_label).to_vec()),
             Self::Phase => Bound::OneOf(PHASES.map(phase_label).to_vec()),
             Self::Remedy => Bound::OneOf(RemedyKind::ALL.map(RemedyKind::id).to_vec()),

@@ -221,7 +221,7 @@ impl Known {
 fn companion(question: &Question) -> Question {
     let qtype = match question.qtype {
         QueryType::A => QueryType::Aaaa,
-        QueryType::Aaaa => QueryType::A,
+        QueryType::Aaaa | QueryType::Ptr | QueryType::Txt => QueryType::A,
     };
     Question { qtype, expect: Expect::NoError, ..question.clone() }
 }

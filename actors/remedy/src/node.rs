@@ -99,7 +99,8 @@ impl NodeMind {
             Input::Diagnosis(DiagnosisTells::Ended { key, .. }) => {
                 self.standing.remove(&key);
             }
-            Input::Diagnosis(DiagnosisTells::Deferred(_) | DiagnosisTells::Matrix(_)) | Input::Tick => {}
+            Input::Diagnosis(DiagnosisTells::Deferred(_) | DiagnosisTells::Examined(_) | DiagnosisTells::Matrix(_))
+            | Input::Tick => {}
             Input::Orders(orders) => {
                 self.permit = match (orders.permit, self.permit.take()) {
                     (Some(new), Some((old, since))) if new.serial == old.serial => Some((new, since)),
@@ -192,19 +193,7 @@ fn command(cause: Cause, subject: &Subject, namespace: Option<&Namespace>) -> St
     match cause {
         Cause::PodRouteMissing => format!("nsenter --net={path} ip route add default via {gateway} dev eth0"),
         Cause::VethOffBridge => format!("ip link set dev {veth} master {bridge}"),
-        Cause::ServiceRulesMissing | Cause::ServiceRulesStale => format!(
-            "kubectl -n kube-system delete pod -l k8s-app=kube-proxy --field-selector spec.nodeName={}",
-            subject.name
-        ),
-        Cause::CorednsUdpDead
-        | Cause::CorednsUdpStuck
-        | Cause::CorednsHung
-        | Cause::CorednsOomKilled
-        | Cause::ServiceWithoutEndpoints
-        | Cause::ForwardPolicyDrop
-        | Cause::WrongNameserver
-        | Cause::UpstreamDead
-        | Cause::Unexplained => "nothing: a person decides".to_owned(),
+        other => other.command_for(subject, None),
     }
 }
 

@@ -201,7 +201,7 @@ fn budgets_outlive_a_restart() {
 
 #[test]
 fn both_rooms_agree_on_which_cause_leads_to_which_shared_remedy() {
-    for cause in nameward_messages::verdict::Cause::ALL {
+    for &cause in nameward_messages::verdict::Cause::ALL {
         match nameward_coordinator::judge::advice::shared_remedy(cause) {
             Some(kind) => assert!(nameward_remedy::ladder::allows(cause, kind), "{cause}: {kind}"),
             None => {

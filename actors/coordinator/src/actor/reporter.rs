@@ -53,6 +53,7 @@ impl Message for ReporterMessage {
     fn merge_key(&self) -> Option<String> {
         match self {
             Self::Diagnosis(DiagnosisTells::Deferred(_)) => Some("deferred".to_owned()),
+            Self::Diagnosis(DiagnosisTells::Examined(_)) => Some("examined".to_owned()),
             Self::Diagnosis(DiagnosisTells::Matrix(_)) => Some("matrix".to_owned()),
             Self::Orders(_) => Some("orders".to_owned()),
             Self::Targets(_) => Some("targets".to_owned()),
@@ -72,7 +73,7 @@ impl Message for ReporterMessage {
             Self::Diagnosis(DiagnosisTells::Ended { key, .. }) => Retain::Forget(verdict(key)),
             Self::Namespace(NamespaceChanged::Found(ns)) => Retain::Keep(format!("ns/{}", ns.cookie.0)),
             Self::Namespace(NamespaceChanged::Gone { cookie, .. }) => Retain::Forget(format!("ns/{}", cookie.0)),
-            Self::Diagnosis(DiagnosisTells::Deferred(_) | DiagnosisTells::Matrix(_))
+            Self::Diagnosis(DiagnosisTells::Deferred(_) | DiagnosisTells::Examined(_) | DiagnosisTells::Matrix(_))
             | Self::Orders(_)
             | Self::Targets(_)
             | Self::Reconfigure(_) => self.merge_key().map_or(Retain::No, Retain::Keep),

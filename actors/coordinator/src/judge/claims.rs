@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nameward_messages::cluster_view::{ClusterView, NodeAgentView};
+use nameward_messages::remedy::RemedyKind;
 use nameward_messages::report::ReportedVerdict;
-use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject, SubjectKind, VerdictKey};
+use nameward_messages::verdict::{Cause, Confidence, Evidence, Layer, Scope, Subject, SubjectKind, VerdictKey};
 use nameward_messages::{Mono, NodeName};
 
 use super::quorum::listened_to;
@@ -134,28 +135,14 @@ impl Claims {
     /// Whether anything about CoreDNS itself is claimed or fails unexplained.
     #[must_use]
     pub fn coredns_suffers(&self) -> bool {
-        let shared = |key: &VerdictKey| {
-            matches!(
-                key.cause,
-                Cause::CorednsUdpDead | Cause::CorednsUdpStuck | Cause::CorednsHung | Cause::CorednsOomKilled
-            )
-        };
+        let shared = |key: &VerdictKey| key.cause.about().layer == Layer::Coredns;
         !self.deferred.is_empty() || self.words.keys().any(shared)
     }
 
     /// Nodes that say the same cause of the node's own layer, at most of all causes.
     #[must_use]
     pub fn most_nodes_alike(&self) -> u32 {
-        let node_layer = |cause: Cause| {
-            matches!(
-                cause,
-                Cause::ServiceRulesMissing
-                    | Cause::ServiceRulesStale
-                    | Cause::PodRouteMissing
-                    | Cause::VethOffBridge
-                    | Cause::ForwardPolicyDrop
-            )
-        };
+        let node_layer = |cause: Cause| matches!(cause.about().layer, Layer::Node | Layer::Pod);
         let mut by_cause: BTreeMap<Cause, std::collections::BTreeSet<&NodeName>> = BTreeMap::new();
         for (key, words) in self.words.iter().filter(|(key, _)| node_layer(key.cause)) {
             by_cause.entry(key.cause).or_default().extend(words.keys());
@@ -166,7 +153,7 @@ impl Claims {
 
 /// Whether a cause in one CoreDNS pod has lost its pod.
 fn gone(key: &VerdictKey, view: &ClusterView) -> bool {
-    matches!(key.cause, Cause::CorednsUdpDead | Cause::CorednsUdpStuck | Cause::CorednsHung)
+    key.cause.about().remedy == Some(RemedyKind::EvictPod)
         && !view.pods.iter().any(|pod| Some(&pod.uid) == key.subject.uid.as_ref())
 }
 

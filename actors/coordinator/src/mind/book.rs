@@ -246,18 +246,7 @@ fn announce(incident: &mut Incident, view: &ClusterView, now: Now, out: &mut Vec
 /// The Event reason of a cause: its id in CamelCase.
 fn reason(cause: Cause) -> &'static str {
     match cause {
-        Cause::CorednsUdpDead => "CorednsUdpDead",
-        Cause::CorednsUdpStuck => "CorednsUdpStuck",
-        Cause::CorednsHung => "CorednsHung",
-        Cause::CorednsOomKilled => "CorednsOomKilled",
-        Cause::ServiceRulesMissing => "ServiceRulesMissing",
-        Cause::ServiceRulesStale => "ServiceRulesStale",
-        Cause::ServiceWithoutEndpoints => "ServiceWithoutEndpoints",
-        Cause::PodRouteMissing => "PodRouteMissing",
-        Cause::VethOffBridge => "VethOffBridge",
-        Cause::ForwardPolicyDrop => "ForwardPolicyDrop",
-        Cause::WrongNameserver => "WrongNameserver",
-        Cause::UpstreamDead => "UpstreamDead",
         Cause::Unexplained => "DnsFailureUnexplained",
+        named => named.about().reason,
     }
 }

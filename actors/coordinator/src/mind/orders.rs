@@ -90,6 +90,7 @@ impl CoordinatorMind {
                 share_milli_qps: Some(share),
                 permit,
                 requests: question.map(super::shared::Asking::order).into_iter().collect(),
+                complaints: Vec::new(),
             };
             // A question that is over alone is not worth a write to every asked node: the next orders leave it out.
             let stale_question = orders.requests.is_empty() && !agent.orders.requests.is_empty();

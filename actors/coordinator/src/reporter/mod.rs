@@ -122,6 +122,7 @@ pub struct ReporterMind {
     conditions: conditions::Conditions,
     verdicts: BTreeMap<VerdictKey, Verdict>,
     deferred: Vec<Deferral>,
+    examined: Vec<PodUid>,
     matrix: Option<MatrixDigest>,
     remedies: Vec<RemedyRecord>,
     vantages: BTreeMap<PodUid, Vantage>,
@@ -159,6 +160,7 @@ impl ReporterMind {
             conditions: conditions::Conditions::default(),
             verdicts: BTreeMap::new(),
             deferred: Vec::new(),
+            examined: Vec::new(),
             matrix: None,
             remedies: Vec::new(),
             vantages: BTreeMap::new(),
@@ -230,6 +232,10 @@ impl ReporterMind {
                 list.sort();
                 list.truncate(content::DEFERRED);
                 self.deferred = list;
+            }
+            DiagnosisTells::Examined(mut list) => {
+                list.truncate(content::DEFERRED);
+                self.examined = list;
             }
             DiagnosisTells::Matrix(matrix) => self.matrix = Some(matrix),
         }
@@ -326,6 +332,7 @@ impl ReporterMind {
             matrix: content::bounded(self.matrix.clone().unwrap_or_default()),
             verdicts: content::verdicts(&self.verdicts),
             deferred: self.deferred.clone(),
+            examined: self.examined.clone(),
             answers: self.requests.answers(),
             remedies: self.remedies.clone(),
             conditions: Vec::new(),

@@ -10,12 +10,21 @@ use super::message::Said;
 
 /// Most addresses of a wrong answer that are kept.
 const KEPT: usize = 8;
+/// RFC 1035 section 4.1.1: the name does not exist.
+const NXDOMAIN: u16 = 3;
 
 /// Judges a reply. The response code counts before the bit TC: a refusal is a refusal, however short.
 #[must_use]
 pub fn judge(expect: &Expect, transport: Transport, said: &Said) -> Outcome {
     if *expect == Expect::AnyReply {
         return Outcome::Answered;
+    }
+    if *expect == Expect::NoSuchName {
+        return match said.rcode {
+            NXDOMAIN => Outcome::Answered,
+            0 => Outcome::WrongAnswer { got: said.addresses.iter().take(KEPT).copied().collect() },
+            rcode => Outcome::Rcode { rcode },
+        };
     }
     if said.rcode != 0 {
         return Outcome::Rcode { rcode: said.rcode };
@@ -26,7 +35,8 @@ pub fn judge(expect: &Expect, transport: Transport, said: &Said) -> Outcome {
     let right = match expect {
         Expect::Addresses(expected) => set(expected) == set(&said.addresses),
         Expect::SomeAddress => !said.addresses.is_empty(),
-        Expect::NoError | Expect::AnyReply => true,
+        Expect::SomeRecord => said.records > 0,
+        Expect::NoError | Expect::AnyReply | Expect::NoSuchName => true,
     };
     if right {
         Outcome::Answered
@@ -50,7 +60,7 @@ mod tests {
     }
 
     fn said(rcode: u16, truncated: bool, addresses: &[u8]) -> Said {
-        Said { rcode, truncated, addresses: addresses.iter().map(|n| ip(*n)).collect() }
+        Said { rcode, truncated, addresses: addresses.iter().map(|n| ip(*n)).collect(), records: addresses.len() }
     }
 
     #[test]
@@ -70,6 +80,10 @@ mod tests {
             ("nxdomain", Expect::NoError, said(3, false, &[]), Outcome::Rcode { rcode: 3 }),
             ("refused and truncated", Expect::NoError, said(5, true, &[]), Outcome::Rcode { rcode: 5 }),
             ("truncated", exactly(&[1]), said(0, true, &[1]), Outcome::Truncated),
+            ("does not exist, as it must not", Expect::NoSuchName, said(3, false, &[]), Outcome::Answered),
+            ("exists, though it must not", Expect::NoSuchName, said(0, false, &[9]), wrong(&[9])),
+            ("servfail where nothing is", Expect::NoSuchName, said(2, false, &[]), Outcome::Rcode { rcode: 2 }),
+            ("no record", Expect::SomeRecord, said(0, false, &[]), wrong(&[])),
             ("any reply", Expect::AnyReply, said(5, true, &[]), Outcome::Answered),
         ];
         for (name, expect, said, outcome) in table {

@@ -48,6 +48,8 @@ pub struct Said {
     pub truncated: bool,
     /// The addresses of the asked type in its answer section, whatever their owner (aliases lead elsewhere).
     pub addresses: Vec<IpAddr>,
+    /// How many records of the asked type there are.
+    pub records: usize,
 }
 
 /// Why some bytes are not a reply.
@@ -131,14 +133,16 @@ impl Query {
         };
         if meta.truncation {
             // Some servers cut in the middle of a record: what came whole counts, the rest is not held against them.
-            let addresses = read(header.counts.answers, false).map(|(answers, ..)| self.addresses(&answers));
-            return Ok(Said { rcode, truncated: true, addresses: addresses.unwrap_or_default() });
+            let answers = read(header.counts.answers, false).map(|(answers, ..)| answers).unwrap_or_default();
+            let (addresses, records) = (self.addresses(&answers), self.records(&answers));
+            return Ok(Said { rcode, truncated: true, addresses, records });
         }
         let (answers, ..) = read(header.counts.answers, false)?;
         read(header.counts.authorities, false)?;
         let (_, edns, _) = read(header.counts.additionals, true)?;
         let upper = edns.map_or(0, |edns| u16::from(edns.rcode_high()) << 4);
-        Ok(Said { rcode: rcode | upper, truncated: false, addresses: self.addresses(&answers) })
+        let (addresses, records) = (self.addresses(&answers), self.records(&answers));
+        Ok(Said { rcode: rcode | upper, truncated: false, addresses, records })
     }
 
     /// The question comes first in a message, so that its name cannot be compressed: its bytes are compared.
@@ -149,6 +153,11 @@ impl Query {
         };
         // Octets of lengths, types and classes lie below the letters, so that ignoring case touches names alone.
         if count == 1 && asked.eq_ignore_ascii_case(echoed) { Ok(()) } else { Err(Ignored::OtherQuestion) }
+    }
+
+    /// How many answers are of the type that was asked for.
+    fn records(&self, answers: &[Record]) -> usize {
+        answers.iter().filter(|record| record.record_type() == record_type(self.qtype)).count()
     }
 
     fn addresses(&self, answers: &[Record]) -> Vec<IpAddr> {
@@ -167,6 +176,8 @@ fn record_type(qtype: QueryType) -> RecordType {
     match qtype {
         QueryType::A => RecordType::A,
         QueryType::Aaaa => RecordType::AAAA,
+        QueryType::Ptr => RecordType::PTR,
+        QueryType::Txt => RecordType::TXT,
     }
 }
 

@@ -41,6 +41,7 @@ impl Message for NodeMessage {
     fn merge_key(&self) -> Option<String> {
         match self {
             Self::Diagnosis(DiagnosisTells::Deferred(_)) => Some("deferred".to_owned()),
+            Self::Diagnosis(DiagnosisTells::Examined(_)) => Some("examined".to_owned()),
             Self::Diagnosis(DiagnosisTells::Matrix(_)) => Some("matrix".to_owned()),
             Self::Orders(_) => Some("orders".to_owned()),
             Self::KillSwitch(_) => Some("kill-switch".to_owned()),
@@ -53,7 +54,9 @@ impl Message for NodeMessage {
         match self {
             Self::Diagnosis(DiagnosisTells::Stands(v)) => Retain::Keep(verdict(&v.key())),
             Self::Diagnosis(DiagnosisTells::Ended { key, .. }) => Retain::Forget(verdict(key)),
-            Self::Diagnosis(DiagnosisTells::Deferred(_) | DiagnosisTells::Matrix(_)) => Retain::No,
+            Self::Diagnosis(DiagnosisTells::Deferred(_) | DiagnosisTells::Examined(_) | DiagnosisTells::Matrix(_)) => {
+                Retain::No
+            }
             Self::Orders(_) => Retain::Keep("orders".to_owned()),
             Self::Namespace(NamespaceChanged::Found(ns)) => Retain::Keep(format!("ns/{}", ns.cookie.0)),
             Self::Namespace(NamespaceChanged::Gone { cookie, .. }) => Retain::Forget(format!("ns/{}", cookie.0)),
