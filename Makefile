@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh Debian or Ubuntu machine that has rustup: `make demo` and `make test`.
-.PHONY: demo test setup build lint unit scenarios bench crds
+.PHONY: demo test setup build lint unit scenarios faults fuzz bench crds
 
 CARGO ?= cargo
 NAMEWARD = $(or $(CARGO_TARGET_DIR),target)/debug/nameward
@@ -25,10 +25,21 @@ unit:
 	@.ci/setup tests
 	$(CARGO) test --quiet --workspace --all-features --no-fail-fast
 
-# Every scenario with its controls (without its fault; with remedies off), in parallel as cores allow.
+# Every scenario, in every data plane that makes a difference to it, with what remedies heal once more without them. Each run holds
+# two controls of its own: a quiet time before the fault, and the fault lifted.
 scenarios: build
-	$(NAMEWARD) simulate --all --controls
+	$(NAMEWARD) simulate --all --once --controls
 	$(NAMEWARD) simulate udp-dead --panics
+
+# docs/faults.md from a run of every scenario in every data plane.
+faults: build
+	$(NAMEWARD) simulate --all --faults-table docs/faults.md
+
+# Every parser of what others write, for a bounded time: SECONDS each.
+SECONDS_EACH ?= 10
+fuzz:
+	@.ci/setup tests
+	fuzz/run $(SECONDS_EACH)
 
 bench:
 	@.ci/setup tests

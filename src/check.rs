@@ -39,6 +39,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) struct Heard {
     trouble: Option<String>,
     rounds: u64,
+    /// Pods are to be judged although no path fails.
+    misfits: bool,
     pub(crate) namespaces: BTreeMap<String, ()>,
     pub(crate) paths: BTreeMap<PathKey, Observation>,
     pub(crate) suspected: BTreeMap<PathKey, ()>,
@@ -106,7 +108,7 @@ async fn ask(mut config: Config, form: Output) -> Result<Found, Failure> {
 }
 
 /// Finds out at once, and not after the actors' patience, that there is nobody to ask what to ask.
-async fn answers(connection: &Connection) -> Result<(), Failure> {
+pub(crate) async fn answers(connection: &Connection) -> Result<(), Failure> {
     let Err(error) = connection.cluster.version().await else { return Ok(()) };
     let server = &connection.server;
     let what = match (&error.class, &*error.cause) {
@@ -150,7 +152,9 @@ async fn listen(heard: &Arc<Mutex<Heard>>) -> Ended {
         // Namespaces are found while the first rounds run; three rounds see them all.
         if heard.suspected.is_empty() {
             bad_since = None;
-            if heard.rounds >= 4 {
+            // A pod that is to be judged without a failing path takes a few rounds more.
+            let judged = !heard.misfits || !heard.verdicts.is_empty() || heard.rounds >= 12;
+            if heard.rounds >= 4 && judged {
                 return Ended::Asked;
             }
             continue;
@@ -174,9 +178,11 @@ fn ears(heard: &Arc<Mutex<Heard>>) -> Ears {
         watcher: vec![ear(heard, |heard, tell| match tell {
             Tell::Stage(Stage::Starting(why) | Stage::Degraded(why)) => heard.trouble = Some(why),
             Tell::Stage(Stage::Ready) => heard.trouble = None,
+            Tell::Misfits(pods) => heard.misfits = !pods.is_empty(),
             Tell::Targets(_)
             | Tell::Pod(_)
             | Tell::OomKilled(_)
+            | Tell::Coredns(_)
             | Tell::Rollout(_)
             | Tell::Orders(_)
             | Tell::KillSwitch(_)
@@ -210,7 +216,10 @@ fn ears(heard: &Arc<Mutex<Heard>>) -> Ears {
                 heard.verdicts.remove(&key);
             }
             DiagnosisTells::Deferred(deferred) => heard.deferred = deferred,
-            DiagnosisTells::Matrix(_) | DiagnosisTells::Examined(_) => {}
+            DiagnosisTells::Matrix(_)
+            | DiagnosisTells::Examined(_)
+            | DiagnosisTells::Unmodelled(_)
+            | DiagnosisTells::Recovered(_) => {}
         })],
     }
 }

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "nameward", version, max_term_width = 110)]
 #[command(after_help = "Exit status: 0 healthy, 1 unhealthy, 2 usage or configuration, 3 could not find out.\n\n\
 Examples:\n  nameward check                       ask once from here and say what is wrong\n  \
+nameward diagnose shop/cart          explain one pod's DNS, packet by packet\n  \
 nameward simulate udp-dead           rehearse an incident without a cluster\n  \
 nameward run --config nameward.toml  the agent and the coordinator in one process")]
 pub(crate) struct Cli {
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Ask once from here (as root on a node: from every pod's namespace); print the matrix and verdicts.
     Check(CheckArgs),
+    /// Explain the DNS of one pod, namespace or node: what answers, the way of a packet, the cause, the remedy.
+    Diagnose(DiagnoseArgs),
     /// Rehearse incidents in a simulated cluster on this machine; nothing outside of it is touched.
     Simulate(SimulateArgs),
     /// Check, print or describe the configuration.
@@ -87,6 +90,31 @@ pub(crate) struct CheckArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  nameward diagnose shop/cart              a pod of this node, as root on the node\n  \
+nameward diagnose /run/netns/cni-3f1c…   a network namespace by its file\n  \
+nameward diagnose --host                 the node itself\n  \
+nameward diagnose shop/cart --output json | jq .causes\n  \
+nameward diagnose --list-causes          what can be found, and what is done about it\n\n\
+It asks and reads for about 5 s where all is well, for up to 40 s where nothing explains what fails, and changes nothing.\n\
+Exit status: 0 healthy, 1 unhealthy, 2 usage or configuration, 3 could not find out.")]
+pub(crate) struct DiagnoseArgs {
+    /// A pod of this node, as `namespace/name` or by its name alone, or the file of a network namespace.
+    #[arg(value_name = "POD|PATH", required_unless_present_any = ["host", "list_causes"])]
+    pub(crate) subject: Option<String>,
+    /// The node's own network namespace.
+    #[arg(long, conflicts_with = "subject")]
+    pub(crate) host: bool,
+    /// List the causes that can be named, and ask nothing.
+    #[arg(long, conflicts_with_all = ["subject", "host"])]
+    pub(crate) list_causes: bool,
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+    /// Tables for people or JSON for programs.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  nameward simulate --list\n  nameward simulate udp-dead\n  \
 nameward simulate --all --output json\n  nameward simulate udp-dead --watch   keep the cluster running afterwards\n  \
 nameward simulate ./my-outage.toml\n\nRuns as root or as an ordinary user, in namespaces of its own: killing it leaves nothing behind.")]
@@ -94,19 +122,28 @@ pub(crate) struct SimulateArgs {
     /// A scenario by name, or a file.
     #[arg(required_unless_present_any = ["all", "list"])]
     pub(crate) scenario: Vec<String>,
-    /// Every scenario.
+    /// Every scenario, in every data plane that it has.
     #[arg(long, conflicts_with = "scenario")]
     pub(crate) all: bool,
+    /// With --all: a scenario to which the data plane makes no difference runs in one only, in turn.
+    #[arg(long, requires = "all", conflicts_with = "plane")]
+    pub(crate) once: bool,
+    /// The data plane (iptables, iptables-legacy or nftables). Not stated: the scenario's first; with --all, each.
+    #[arg(long, value_name = "PLANE")]
+    pub(crate) plane: Option<nameward_simulations::scenario::Plane>,
     /// Name the scenarios.
     #[arg(long)]
     pub(crate) list: bool,
+    /// Write the page of faults, as docs/faults.md is one, if all pass.
+    #[arg(long, requires = "all", value_name = "FILE")]
+    pub(crate) faults_table: Option<PathBuf>,
     /// Keep the simulated cluster running after the scenario, until Ctrl-C.
     #[arg(long)]
     pub(crate) watch: bool,
     /// Check times as written; else threefold.
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Run each scenario's controls too: without its fault, and with remedies off.
+    /// Run each scenario that expects a remedy once more with remedies off: the same is found, and nothing heals.
     #[arg(long)]
     pub(crate) controls: bool,
     /// Each actor of each process panics once on the way.

@@ -47,6 +47,12 @@ impl Failure {
         Self { status: 3, what: what.into(), causes: all }
     }
 
+    /// In one line, for where it is a note beside something else.
+    pub(crate) fn line(&self) -> String {
+        let all: Vec<&str> = std::iter::once(self.what.as_str()).chain(self.causes.iter().map(String::as_str)).collect();
+        all.join(": ").replace('\n', " ")
+    }
+
     /// For programs.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::json!({"what": self.what, "because": self.causes})

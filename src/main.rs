@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod completions;
 mod config;
+mod diagnose;
 mod exit;
 mod logging;
 mod output;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         cli::Command::Run(args) => run::run(args),
         cli::Command::Check(args) => check::check(args),
+        cli::Command::Diagnose(args) => diagnose::diagnose(args),
         cli::Command::Simulate(args) => simulate::simulate(args),
         cli::Command::Config(args) => config::config(args),
         cli::Command::Completions(args) => completions::completions(args),

@@ -106,10 +106,17 @@ impl Core {
             Tell::OomKilled(kill) => {
                 diagnosis.tell(DiagnosisMessage::OomKilled(kill));
             }
+            Tell::Coredns(pods) => {
+                diagnosis.tell(DiagnosisMessage::Coredns(pods));
+            }
+            Tell::Misfits(pods) => {
+                diagnosis.tell(DiagnosisMessage::Misfits(pods));
+            }
             Tell::Rollout(rollout) => {
                 diagnosis.tell(DiagnosisMessage::Rollout(rollout));
             }
             Tell::Orders(orders) => {
+                diagnosis.tell(DiagnosisMessage::Complaints(orders.complaints.clone()));
                 prober.tell(ProberMessage::Orders(orders));
             }
             Tell::KillSwitch(_) | Tell::View(_) | Tell::Stage(_) => {}
@@ -189,6 +196,56 @@ pub(crate) fn start_check(supervisor: &mut Supervisor, parts: &Parts, ears: Ears
     start_watcher(supervisor, parts, watcher, &mut reconfigure);
 }
 
+/// Where a survey is made, and with what.
+pub(crate) struct Around {
+    pub(crate) config: Arc<Config>,
+    pub(crate) node: NodeName,
+    pub(crate) pool: EnterPool,
+}
+
+/// Who hears what a survey's actors tell.
+pub(crate) struct Survey {
+    pub(crate) watcher: Listener<Tell>,
+    pub(crate) namespaces: Listener<NamespaceChanged>,
+    pub(crate) prober: Listener<ProberTells>,
+}
+
+/// Starts what looks around for one vantage: watcher, netns and a prober that is told by the caller alone what to ask, and
+/// from where. The caller judges. Without an API to ask, the prober alone is started.
+pub(crate) fn start_survey(
+    supervisor: &mut Supervisor,
+    around: &Around,
+    connection: Option<&Connection>,
+    tells: Survey,
+) -> Outlet<ProberMessage> {
+    let (prober, prober_inbox) = inbox::<ProberMessage>(ActorName::Prober, INBOX);
+    prober.tell(ProberMessage::Orders(NodeOrders { share_milli_qps: Some(CHECK_SHARE), ..NodeOrders::default() }));
+    let sockets = Arc::new(LocalSockets::new(around.pool.clone()));
+    let wiring = nameward_prober::actor::Wiring::new(around.node.clone(), sockets, vec![tells.prober]);
+    let own = Arc::clone(&around.config);
+    supervisor.start(prober_inbox, move || ProberActor::new(&own, wiring.clone()));
+    let Some(connection) = connection else { return prober };
+
+    let (netns, netns_inbox) = inbox::<NetnsMessage>(ActorName::Netns, INBOX);
+    let wiring = nameward_netns::Wiring::new(around.pool.clone(), vec![tells.namespaces]);
+    let own = Arc::clone(&around.config);
+    supervisor.start(netns_inbox, move || NetnsActor::new(&own, wiring.clone()));
+    let pods: Listener<Tell> = Arc::new(move |tell| {
+        if let Tell::Pod(change) = tell {
+            netns.tell(NetnsMessage::Pod(change));
+        }
+    });
+    let parts = Parts {
+        config: Arc::clone(&around.config),
+        node: around.node.clone(),
+        role: Role::Agent,
+        connection: connection.clone(),
+        pool: around.pool.clone(),
+    };
+    start_watcher(supervisor, &parts, vec![pods, tells.watcher], &mut Vec::new());
+    prober
+}
+
 /// Starts every actor of a role; gives back how to tell them of a new configuration, and the metrics' outlet.
 pub(crate) fn start(supervisor: &mut Supervisor, parts: &Parts, pages: &Pages) -> (Reconfigure, Outlet<MetricsInput>) {
     let mut reconfigure = Vec::new();
@@ -230,7 +287,7 @@ fn to_metrics(metrics: &Outlet<MetricsInput>) -> Listener<Tell> {
                 }
                 return;
             }
-            Tell::Pod(_) | Tell::Rollout(_) | Tell::KillSwitch(_) => return,
+            Tell::Pod(_) | Tell::Coredns(_) | Tell::Misfits(_) | Tell::Rollout(_) | Tell::KillSwitch(_) => return,
         };
     })
 }
@@ -298,7 +355,13 @@ fn to_agent(reporter: Outlet<ReporterMessage>, node: Outlet<NodeMessage>) -> Lis
                 reporter.tell(ReporterMessage::Orders(orders))
             }
             Tell::KillSwitch(switch) => node.tell(NodeMessage::KillSwitch(switch)),
-            Tell::Pod(_) | Tell::OomKilled(_) | Tell::Rollout(_) | Tell::View(_) | Tell::Stage(_) => return,
+            Tell::Pod(_)
+            | Tell::OomKilled(_)
+            | Tell::Coredns(_)
+            | Tell::Misfits(_)
+            | Tell::Rollout(_)
+            | Tell::View(_)
+            | Tell::Stage(_) => return,
         };
     })
 }
@@ -354,7 +417,13 @@ fn start_coordinator(
                 coordinator.tell(CoordinatorMessage::KillSwitch(switch))
             }
             Tell::OomKilled(kill) => coordinator.tell(CoordinatorMessage::OomKilled(kill)),
-            Tell::Targets(_) | Tell::Pod(_) | Tell::Rollout(_) | Tell::Orders(_) | Tell::Stage(_) => return,
+            Tell::Targets(_)
+            | Tell::Pod(_)
+            | Tell::Coredns(_)
+            | Tell::Misfits(_)
+            | Tell::Rollout(_)
+            | Tell::Orders(_)
+            | Tell::Stage(_) => return,
         };
     })
 }

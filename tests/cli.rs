@@ -139,3 +139,67 @@ fn a_closed_pipe_is_no_disaster() {
     let output = command.output().unwrap();
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn causes_are_listed_with_what_is_done_about_them() {
+    let home = Home::new();
+    let people = ran(home.nameward(&["diagnose", "--list-causes"])).succeeds();
+    let programs = ran(home.nameward(&["diagnose", "--list-causes", "--output", "json"])).succeeds();
+    let listed: Vec<serde_json::Value> = programs.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(listed.len() >= 60, "{} causes", listed.len());
+    for one in &listed {
+        let cause = one["cause"].as_str().unwrap();
+        assert!(people.out.contains(cause), "{cause}");
+        for field in ["fault", "scope", "says", "command", "runbook"] {
+            assert!(one[field].as_str().is_some_and(|text| !text.is_empty()), "{field} of {one}");
+        }
+        assert!(one["worse"].as_array().is_some_and(|list| !list.is_empty()), "{one}");
+        assert!(one["runbook"].as_str().unwrap().ends_with(&format!("docs/runbooks/{cause}.md")), "{one}");
+    }
+    assert!(people.out.lines().all(|line| line.chars().count() <= 110), "{}", people.out);
+}
+
+#[test]
+fn what_is_to_be_diagnosed_must_be_one_thing_that_is_there() {
+    let home = Home::new();
+    let wrong =
+        [&["diagnose"][..], &["diagnose", "a", "--host"], &["diagnose", "--host", "--list-causes"], &["diagnose", "a", "b"]];
+    for args in wrong {
+        let said = ran(home.nameward(args)).says(&["--help"]);
+        assert_eq!(said.code, Some(2), "{said:?}");
+    }
+    ran(home.nameward(&["diagnose", "a/b/c"])).fails(2, &["`a/b/c`", "namespace/name", "/run/netns/"]);
+    ran(home.nameward(&["diagnose", "--host", "--config", "nowhere.toml"])).fails(2, &["nowhere.toml"]);
+}
+
+#[test]
+fn without_power_the_namespace_of_a_pod_is_not_entered_and_it_says_what_is_missing() {
+    let home = Home::new();
+    let said = ran(home.powerless(&["diagnose", "shop/cart", "--output", "json"]));
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.json()["healthy"].is_null(), "{said:?}");
+    said.says(&["shop/cart", "run it as root", "CAP_SYS_ADMIN", "--host"]);
+}
+
+#[test]
+fn a_path_that_is_no_namespace() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let home = Home::new();
+    let file = home.write("plain", "not a namespace");
+    ran(home.nameward(&["diagnose", text(&file)])).fails(2, &["is no network namespace", "/run/netns"]);
+    ran(home.nameward(&["diagnose", "/run/netns/nowhere"])).fails(3, &["/run/netns/nowhere", "cannot be opened"]);
+}
+
+#[test]
+fn without_an_api_the_node_is_asked_with_what_it_knows_itself() {
+    let home = Home::new();
+    let kubeconfig = home.kubeconfig(support::nobody());
+    let said = ran(home.nameward(&["diagnose", "--host", "--kubeconfig", text(&kubeconfig), "--output", "json"]));
+    // Whether the machine's own resolver answers is the machine's matter: it is asked, or there is none to ask.
+    assert!(matches!(said.code, Some(0 | 1 | 3)), "{said:?}");
+    assert!(said.err.contains("going on without the API"), "{said:?}");
+    let told = said.json();
+    assert!(told["api"]["missing"].is_string() || told["error"]["what"].is_string(), "{said:?}");
+}

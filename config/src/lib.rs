@@ -15,7 +15,7 @@ mod tests;
 
 pub use load::{Loaded, Problem, Problems, load, load_text};
 pub use schema::json_schema;
-pub use settings::Config;
+pub use settings::{Also, Config};
 pub use source::{Reload, Source};
 pub use text::{Bytes, Period};
 

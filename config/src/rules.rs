@@ -38,6 +38,7 @@ pub(crate) fn check(c: &Config) -> Vec<(&'static str, String)> {
     must((1..=16384).contains(&probe.concurrency), "probe.concurrency", "must be from 1 to 16384".into());
     for (key, names) in [
         ("probe.external_name", std::slice::from_ref(&probe.external_name)),
+        ("probe.large_name", std::slice::from_ref(&probe.large_name)),
         ("probe.extra_names", probe.extra_names.as_slice()),
     ] {
         for name in names.iter().filter(|n| !n.is_empty()) {

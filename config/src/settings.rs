@@ -98,10 +98,29 @@ pub struct Probe {
     pub external_name: String,
     /// More names, with final dot; any address is a right answer.
     pub extra_names: Vec<String>,
+    /// A name with an answer of more than 1232 octets, with final dot, asked with EDNS over UDP and over TCP: A under the cluster
+    /// domain (a headless Service with many pods), TXT elsewhere. Empty: none.
+    pub large_name: String,
+    /// What else is asked about the cluster's own name.
+    pub also: Vec<Also>,
     /// Queries per second to one CoreDNS pod, from all nodes together.
     pub budget_per_pod: u32,
     /// Probes at once.
     pub concurrency: u32,
+}
+
+/// What else is asked, at most once per vantage and round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Also {
+    /// The Service over UDP from a source port that is kept, from every vantage: finds stale conntrack entries.
+    Held,
+    /// AAAA where A is asked: the Service from every vantage, every CoreDNS pod from the host.
+    OtherType,
+    /// The name of the `kubernetes` Service's address (PTR), from the host.
+    Reverse,
+    /// A name under the cluster domain that does not exist, from the host. Leave it out where a wildcard is meant.
+    Absent,
 }
 
 /// What is read when something fails.
@@ -114,6 +133,12 @@ pub struct Diagnosis {
     pub collect_bytes: Bytes,
     /// Patience of the slow differential probe.
     pub patience: Period,
+    /// Where CoreDNS's plugin `ready` listens in its pods. 0: it is not asked.
+    pub coredns_ready_port: u16,
+    /// Where CoreDNS's plugin `prometheus` listens in its pods. 0: it is not asked.
+    pub coredns_metrics_port: u16,
+    /// The root of the node's cgroups, where they can be seen (hostPID, or the host's folder mounted).
+    pub cgroups: PathBuf,
 }
 
 /// What may be done about it.
@@ -230,6 +255,8 @@ impl Default for Probe {
             confirm_after: Period::millis(200),
             external_name: String::new(),
             extra_names: Vec::new(),
+            large_name: String::new(),
+            also: vec![Also::Held, Also::OtherType, Also::Reverse, Also::Absent],
             budget_per_pod: 30,
             concurrency: 1024,
         }
@@ -238,7 +265,14 @@ impl Default for Probe {
 
 impl Default for Diagnosis {
     fn default() -> Self {
-        Self { collect_timeout: Period::secs(3), collect_bytes: Bytes(64 << 20), patience: Period::secs(4) }
+        Self {
+            collect_timeout: Period::secs(3),
+            collect_bytes: Bytes(64 << 20),
+            patience: Period::secs(4),
+            coredns_ready_port: 8181,
+            coredns_metrics_port: 9153,
+            cgroups: "/sys/fs/cgroup".into(),
+        }
     }
 }
 

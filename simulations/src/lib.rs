@@ -10,7 +10,9 @@
 //!   processes under test say.
 
 pub mod apiserver;
+mod client;
 pub mod dns;
+pub mod faults;
 pub mod lab;
 pub mod machinery;
 pub mod proxy;

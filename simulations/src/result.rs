@@ -15,6 +15,8 @@ pub struct ScenarioResult {
     pub detected_s: Option<f64>,
     /// When DNS answered on every path again, by the runner's own probes.
     pub recovered_s: Option<f64>,
+    /// How long after the faults were lifted everything was well again.
+    pub lifted_s: Option<f64>,
     /// Verdicts as the agents wrote them to the API.
     pub verdicts: Vec<FoundVerdict>,
     /// Remedies from the API server's log.
@@ -98,6 +100,8 @@ pub enum EntryKind {
 pub enum Told {
     /// A line of the timeline.
     Entry(TimelineEntry),
+    /// The cluster stands and is healthy: what costs most is over.
+    Healthy,
     /// The end.
     Result(ScenarioResult),
     /// It could not be carried out; the chain of reasons.

@@ -7,23 +7,16 @@ use nameward_messages::remedy::RemedyKind;
 use nameward_messages::verdict::{Cause, Scope};
 use serde::{Deserialize, Serialize};
 
-/// The scenarios that come with the binary, by name.
-pub const BUILT_IN: &[(&str, &str)] = &[
-    ("healthy", include_str!("../scenarios/healthy.toml")),
-    ("udp-dead", include_str!("../scenarios/udp-dead.toml")),
-    ("udp-stuck", include_str!("../scenarios/udp-stuck.toml")),
-    ("hung", include_str!("../scenarios/hung.toml")),
-    ("oom-killed", include_str!("../scenarios/oom-killed.toml")),
-    ("service-rules-missing", include_str!("../scenarios/service-rules-missing.toml")),
-    ("service-rules-missing-nft", include_str!("../scenarios/service-rules-missing-nft.toml")),
-    ("pod-route-missing", include_str!("../scenarios/pod-route-missing.toml")),
-    ("veth-off-bridge", include_str!("../scenarios/veth-off-bridge.toml")),
-    ("forward-drop", include_str!("../scenarios/forward-drop.toml")),
-    ("wrong-nameserver", include_str!("../scenarios/wrong-nameserver.toml")),
-    ("upstream-dead", include_str!("../scenarios/upstream-dead.toml")),
-    ("rolling-update", include_str!("../scenarios/rolling-update.toml")),
-    ("api-down", include_str!("../scenarios/api-down.toml")),
-];
+mod action;
+mod check;
+pub(crate) mod line;
+mod topology;
+
+pub use self::action::{Action, Patch, Step};
+pub use self::topology::{Plane, Replicas, Topology};
+
+/// The scenarios that come with the binary: every file of `scenarios/`, by name.
+pub const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
 /// One scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +26,9 @@ pub struct Scenario {
     pub name: String,
     /// One sentence.
     pub summary: String,
+    /// The data planes that it runs in: all, if it says nothing.
+    #[serde(default = "all_planes")]
+    pub planes: Vec<Plane>,
     /// The cluster.
     #[serde(default)]
     pub topology: Topology,
@@ -46,108 +42,8 @@ pub struct Scenario {
     pub expect: Expect,
 }
 
-/// The simulated cluster: two nodes, `node1` and `node2`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Topology {
-    /// The data plane.
-    pub proxy: Proxy,
-    /// CoreDNS replicas; they are spread over the nodes.
-    pub coredns: u32,
-    /// Client pods on each node.
-    pub clients_per_node: u32,
-}
-
-impl Default for Topology {
-    fn default() -> Self {
-        Self { proxy: Proxy::Iptables, coredns: 2, clients_per_node: 2 }
-    }
-}
-
-/// kube-proxy's modes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Proxy {
-    /// iptables mode by the nft backend.
-    #[default]
-    Iptables,
-    /// iptables mode by the legacy backend.
-    IptablesLegacy,
-    /// nftables mode.
-    Nftables,
-}
-
-/// A fault at a time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Step {
-    /// Time after the cluster was found healthy.
-    #[serde(default = "at_once")]
-    pub at: Period,
-    /// What is done.
-    #[serde(flatten)]
-    pub action: Action,
-}
-
-fn at_once() -> Period {
-    Period::secs(0)
-}
-
-/// What can be done to the cluster. Pods are named `coredns@node1`, `client-1@node2`: as they stood at the start.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Action {
-    /// A command for a CoreDNS stand-in, such as `udp close`, `udp stuck`, `servfail`.
-    Dns {
-        /// Which pod.
-        pod: String,
-        /// The command.
-        command: String,
-    },
-    /// SIGSTOP to a CoreDNS stand-in.
-    Hang {
-        /// Which pod.
-        pod: String,
-    },
-    /// Every CoreDNS process needs this much memory from now on; over its limit it is OOM-killed.
-    MemoryDemand {
-        /// How much.
-        bytes: nameward_config::Bytes,
-    },
-    /// kube-proxy's service rules are flushed on a node, and stay so.
-    FlushServiceRules {
-        /// Which node.
-        node: String,
-    },
-    /// A pod's default route is deleted.
-    DeleteDefaultRoute {
-        /// Which pod.
-        pod: String,
-    },
-    /// The host end of a pod's veth pair is taken off its bridge.
-    DetachVeth {
-        /// Which pod.
-        pod: String,
-    },
-    /// The FORWARD policy of a node becomes DROP.
-    ForwardDrop {
-        /// Which node.
-        node: String,
-    },
-    /// A pod's resolv.conf names another server.
-    WrongNameserver {
-        /// Which pod.
-        pod: String,
-        /// Which server.
-        nameserver: std::net::IpAddr,
-    },
-    /// The upstream resolver stops answering.
-    StopUpstream {},
-    /// The CoreDNS Deployment's template changes: a rolling update.
-    RollingUpdate {},
-    /// The API server refuses every connection.
-    ApiDown {},
-    /// And accepts them again.
-    ApiUp {},
+fn all_planes() -> Vec<Plane> {
+    Plane::ALL.to_vec()
 }
 
 /// What must come of it. What is not named here must not happen.
@@ -175,6 +71,19 @@ pub struct Expect {
     /// DNS itself may be disturbed by the scenario without a verdict (a rolling update).
     #[serde(default)]
     pub disturbance: bool,
+    /// Some agent must have recorded that what failed healed before a cause was named.
+    #[serde(default)]
+    pub recorded: bool,
+    /// `nameward check` on the node of the one expected verdict must name it as well. False where one node cannot know.
+    #[serde(default = "yes")]
+    pub check: bool,
+    /// In the end the faults are lifted, and then all must be well. False where that makes no sense.
+    #[serde(default = "yes")]
+    pub lifts: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn settle() -> Period {
@@ -191,6 +100,9 @@ pub struct ExpectVerdict {
     pub scope: Scope,
     /// Its subject: `coredns@node1`, `client-1@node2`, `node1`, `upstream` or `deployment coredns`.
     pub subject: String,
+    /// Only in these data planes; in all of the scenario's if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub planes: Vec<Plane>,
 }
 
 /// A remedy that must be done.
@@ -201,6 +113,9 @@ pub struct ExpectRemedy {
     pub kind: RemedyKind,
     /// On what, named as in a verdict.
     pub subject: String,
+    /// Only in these data planes; in all of the scenario's if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub planes: Vec<Plane>,
 }
 
 /// Why there is no scenario.
@@ -238,11 +153,14 @@ fn hint(near: &Option<&'static str>) -> String {
 }
 
 impl Scenario {
-    /// A built-in scenario by name, or a file by path.
+    /// A built-in scenario by name, or a file by path. `NAME@PLANE` is the scenario in that plane alone.
     ///
     /// # Errors
     /// [`ScenarioError`], with the nearest name or with line and column.
     pub fn find(name: &str) -> Result<Self, ScenarioError> {
+        if let Some((name, plane)) = name.rsplit_once('@').and_then(|(n, p)| Some((n, p.parse::<Plane>().ok()?))) {
+            return Self::find(name).map(|scenario| Self { planes: vec![plane], ..scenario });
+        }
         if let Some((name, text)) = BUILT_IN.iter().find(|(n, _)| *n == name) {
             return Self::parse(&format!("{name}.toml"), text);
         }
@@ -273,39 +191,72 @@ impl Scenario {
         let bad = |what: String| ScenarioError::Bad { place: file.to_owned(), what };
         let config = toml::to_string(&scenario.config).map_err(|e| bad(e.to_string()))?;
         nameward_config::load_text("[config]", &config, []).map_err(|p| bad(p.to_string()))?;
-        if !(1..=4).contains(&scenario.topology.coredns) || !(1..=8).contains(&scenario.topology.clients_per_node) {
-            return Err(bad("topology: 1 to 4 coredns and 1 to 8 clients_per_node".to_owned()));
-        }
-        for pod in scenario.inject.iter().filter_map(|s| s.action.pod()) {
-            scenario.check_pod(pod).map_err(bad)?;
-        }
+        check::check(&scenario, file, text)?;
         Ok(scenario)
+    }
+
+    /// The scenario as it runs in one data plane, named `NAME@PLANE`, with what is only for others left out.
+    #[must_use]
+    pub fn in_plane(&self, plane: Plane) -> Self {
+        let mut one = self.clone();
+        one.name = format!("{}@{plane}", self.name);
+        one.planes = vec![plane];
+        let here = |planes: &[Plane]| planes.is_empty() || planes.contains(&plane);
+        one.inject.retain(|step| here(&step.planes));
+        one.expect.verdict.retain(|verdict| here(&verdict.planes));
+        one.expect.remedy.retain(|remedy| here(&remedy.planes));
+        one
+    }
+
+    /// The data plane that it runs in: the first.
+    #[must_use]
+    pub fn plane(&self) -> Plane {
+        self.planes.first().copied().unwrap_or_default()
+    }
+
+    fn check_node(&self, node: &str) -> Result<(), String> {
+        let known = self.topology.names();
+        if known.iter().any(|n| n == node) { Ok(()) } else { Err(format!("`{node}` is none of {}", known.join(", "))) }
     }
 
     fn check_pod(&self, pod: &str) -> Result<(), String> {
         let wanted = || format!("`{pod}` is no pod: write coredns@node1 or client-1@node2");
         let (name, node) = pod.split_once('@').ok_or_else(wanted)?;
+        let one_of = |n: &str, most: u32| n.parse::<u32>().is_ok_and(|n| (1..=most).contains(&n));
         let known = match name.split_once('-') {
             None => name == "coredns",
-            Some(("client", n)) => n.parse::<u32>().is_ok_and(|n| (1..=self.topology.clients_per_node).contains(&n)),
+            Some(("client", n)) => one_of(n, self.topology.clients_per_node),
+            Some(("coredns", n)) => one_of(n, self.topology.coredns.count()),
             Some(_) => false,
         };
-        if known && (node == "node1" || node == "node2") { Ok(()) } else { Err(wanted()) }
+        if known && self.check_node(node).is_ok() { Ok(()) } else { Err(wanted()) }
     }
 
-    /// The same without its faults: nothing may be found and nothing done.
+    /// Pods that come later have names, too, which cannot be checked.
+    fn check_subject(&self, subject: &str) -> Result<(), String> {
+        subject.split_once('@').map_or(Ok(()), |(_, node)| self.check_node(node))
+    }
+
+    /// Whether the cluster is afterwards what it was before, so that another scenario may follow in it.
     #[must_use]
-    pub fn without_fault(&self) -> Self {
-        let expect = Expect {
-            detect_within: None,
-            recover_within: None,
-            verdict: Vec::new(),
-            remedy: Vec::new(),
-            settle: Period::secs(8),
-            probing_goes_on: true,
-            disturbance: false,
-        };
-        Self { name: format!("{}/without-fault", self.name), inject: Vec::new(), expect, ..self.clone() }
+    pub fn leaves_no_trace(&self) -> bool {
+        let expect = &self.expect;
+        expect.lifts && expect.remedy.is_empty() && expect.recover_within.is_none() && !expect.disturbance
+    }
+
+    /// Whether two scenarios want the same cluster and the same configuration.
+    #[must_use]
+    pub fn same_cluster(&self, other: &Self) -> bool {
+        (self.plane(), &self.topology, &self.config) == (other.plane(), &other.topology, &other.config)
+    }
+
+    /// Whether the data plane makes a difference: it is named, or a step writes what kube-proxy or the kubelet write.
+    #[must_use]
+    pub fn plane_matters(&self) -> bool {
+        let stated = self.planes.len() < Plane::ALL.len();
+        let expected = self.expect.verdict.iter().any(|v| !v.planes.is_empty())
+            || self.expect.remedy.iter().any(|r| !r.planes.is_empty());
+        stated || expected || self.inject.iter().any(|step| !step.planes.is_empty() || step.action.of_plane())
     }
 
     /// The same with remedies off: the same is found, nothing is done and nothing recovers.
@@ -326,26 +277,6 @@ impl Scenario {
             table.remove("modes");
         }
         Some(off)
-    }
-}
-
-impl Action {
-    /// The pod it names.
-    fn pod(&self) -> Option<&str> {
-        match self {
-            Self::Dns { pod, .. }
-            | Self::Hang { pod }
-            | Self::DeleteDefaultRoute { pod }
-            | Self::DetachVeth { pod }
-            | Self::WrongNameserver { pod, .. } => Some(pod),
-            Self::MemoryDemand { .. }
-            | Self::FlushServiceRules { .. }
-            | Self::ForwardDrop { .. }
-            | Self::StopUpstream {}
-            | Self::RollingUpdate {}
-            | Self::ApiDown {}
-            | Self::ApiUp {} => None,
-        }
     }
 }
 
@@ -375,13 +306,64 @@ mod tests {
         assert!(error.contains("did you mean `udp-dead`"), "{error}");
         let text = "name='x'\nsummary='y'\n[[inject]]\ndo='hang'\npod='coredns@node9'\n[expect]\n";
         let error = Scenario::parse("my.toml", text).unwrap_err().to_string();
-        assert!(error.contains("coredns@node9"), "{error}");
+        assert!(error.starts_with("my.toml:5: ") && error.contains("coredns@node9"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_named_with_its_line() {
+        let head = "name='x'\nsummary='y'\n[expect]\n[[inject]]\ndo='hang'\npod='coredns@node1'\n[[inject]]\n";
+        let said = |step: &str| Scenario::parse("my.toml", &format!("{head}{step}\n")).unwrap_err().to_string();
+        for (step, wanted) in [
+            ("do='tool'\nin='node1'\nrun=['ip link set {veth client-9@node1} down']", "my.toml:10: `client-9@node1`"),
+            ("do='tool'\nin='node1'\nrun=[\n'ip link',\n'sh -c true',\n]", "my.toml:12: `sh`"),
+            ("do='tool'\nin='node1'\nrun=['ip link']\nundo=['ip {what}']", "my.toml:11: `{what}`"),
+            ("do='tool'\nin='node7'\nrun=['ip link']", "my.toml:9: `node7`"),
+            ("do='run'\nin='pod-1@node1'\nrun=['client hold --port 53']", "my.toml:9: `pod-1@node1`"),
+            ("do='file'\npod='client-1@node1'\npath='/etc/passwd'\ntext=''", "my.toml:10: `/etc/passwd`"),
+            ("do='upstream'\ncommand='sleep'", "my.toml:9: `sleep`"),
+            ("do='api'\nkind='Service'\nname='x'\npatch='[]'", "my.toml:7: a patch is an object"),
+            ("do='hang'\npod='coredns@node1'\nplanes=['ipvs']", "my.toml:"),
+        ] {
+            assert!(said(step).starts_with(wanted), "{}", said(step));
+        }
+    }
+
+    #[test]
+    fn a_scenario_in_a_plane_has_what_is_for_it() {
+        let text = "name='x'\nsummary='y'\nplanes=['nftables','iptables']\n[[inject]]\nplanes=['iptables']\ndo='api-down'\n\
+                    [expect]\n[[expect.verdict]]\nplanes=['nftables']\ncause='coredns-hung'\nscope='coredns-pod'\n\
+                    subject='coredns@node1'\n";
+        let scenario = Scenario::parse("x.toml", text).unwrap();
+        assert_eq!(scenario.plane(), Plane::Nftables);
+        let (nft, tables) = (scenario.in_plane(Plane::Nftables), scenario.in_plane(Plane::Iptables));
+        assert_eq!((nft.name.as_str(), tables.name.as_str()), ("x@nftables", "x@iptables"));
+        assert_eq!((nft.inject.len(), nft.expect.verdict.len()), (0, 1));
+        assert_eq!((tables.inject.len(), tables.expect.verdict.len()), (1, 0));
+        assert_eq!(Scenario::find("udp-dead@iptables-legacy").unwrap().planes, [Plane::IptablesLegacy]);
+    }
+
+    #[test]
+    fn replicas_are_counted_or_placed() {
+        let head = "name='x'\nsummary='y'\n[expect]\n[topology]\n";
+        let parse = |topology: &str| Scenario::parse("x.toml", &format!("{head}{topology}\n"));
+        let placed = parse("nodes=3\ncoredns=['node3','node3']").unwrap().topology;
+        assert_eq!((placed.coredns.count(), placed.coredns.placement().len()), (2, 2));
+        assert_eq!(parse("coredns=3").unwrap().topology.coredns, Replicas::Spread(3));
+        for bad in ["coredns=['node3']", "nodes=5", "coredns=0", "coredns='node1'"] {
+            assert!(parse(bad).unwrap_err().to_string().starts_with("x.toml:"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn where_the_data_plane_makes_a_difference_is_known() {
+        let matters = |name: &str| Scenario::find(name).unwrap().plane_matters();
+        assert!(matters("service-rules-missing") && matters("forward-drop") && matters("quiet-network-policy"));
+        assert!(!matters("udp-dead") && !matters("veth-down") && !matters("upstream-dead"));
     }
 
     #[test]
     fn controls_expect_less() {
         let scenario = Scenario::find("udp-dead").unwrap();
-        assert!(scenario.without_fault().inject.is_empty());
         let off = scenario.with_remedies_off().unwrap();
         assert!(off.expect.remedy.is_empty() && off.expect.verdict == scenario.expect.verdict);
         assert!(Scenario::find("healthy").unwrap().with_remedies_off().is_none());

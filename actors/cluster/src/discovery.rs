@@ -78,7 +78,10 @@ pub fn choose(services: &[Service], setting: Option<&ObjectKey>) -> Result<Objec
         let found = services.iter().any(|service| service.metadata.key() == *key);
         return if found { Ok(key.clone()) } else { Err(DiscoveryError::Configured(key.clone())) };
     }
-    let serves = |service: &&Service| service.metadata.name != NOT_IT && dns_port(service, true).is_some();
+    // One that has lost a port is cluster DNS still, and somebody must say what is wrong with it.
+    let serves = |service: &&Service| {
+        service.metadata.name != NOT_IT && [true, false].iter().any(|udp| dns_port(service, *udp).is_some())
+    };
     let known = KNOWN.iter().find_map(|(namespace, name)| {
         services.iter().filter(serves).find(|s| s.metadata.namespace == *namespace && s.metadata.name == *name)
     });
@@ -228,8 +231,13 @@ pub fn workload_of(pod: &Pod) -> Option<(WorkloadKind, ObjectKey)> {
 /// The container that answers DNS: `coredns`, else the one that has UDP port 53, else the only one.
 #[must_use]
 pub fn dns_container(workload: &Workload) -> Option<&crate::wire::Container> {
-    let containers = &workload.spec.template.spec.containers;
-    let only = if let [only] = containers.as_slice() { Some(only) } else { None };
+    dns_container_among(&workload.spec.template.spec.containers)
+}
+
+/// The same among a pod's own containers.
+#[must_use]
+pub fn dns_container_among(containers: &[crate::wire::Container]) -> Option<&crate::wire::Container> {
+    let only = if let [only] = containers { Some(only) } else { None };
     let udp = |container: &&crate::wire::Container| {
         container.ports.iter().any(|port| port.protocol == "UDP" && [53, 5353].contains(&port.container_port))
     };

@@ -14,13 +14,19 @@ use crate::memory::parse_quantity;
 
 mod agents;
 mod dns;
+mod mention;
 mod pod;
 mod workload;
 
 pub use agents::{AgentObject, IncidentObject};
 pub use dns::{ConfigMap, Endpoint, EndpointConditions, EndpointSlice, Service, ServicePort, SlicePort, TargetRef};
-pub use pod::{Container, ContainerState, ContainerStatus, Pod, PodSpec, PodStatus, Resources, Terminated};
-pub use workload::{Budget, DaemonSet, Deployment, LabelSelector, NodeObject, Requirement, Workload, WorkloadStatus};
+pub use pod::{
+    Container, ContainerState, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus, Resources, Running, Terminated, Waiting,
+};
+pub use workload::{
+    Budget, DaemonSet, Deployment, LabelSelector, NodeCondition, NodeObject, NodeSpec, NodeStatus, Requirement,
+    Workload, WorkloadStatus,
+};
 
 /// What every decoded object has.
 pub trait Object {

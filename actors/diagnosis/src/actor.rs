@@ -6,10 +6,12 @@ use nameward_config::Config;
 use nameward_kernel::collect::Limits;
 use nameward_kernel::enter::EnterPool;
 use nameward_messages::namespaces::NamespaceChanged;
-use nameward_messages::pods::{ContainerOomKilled, RolloutObserved};
+use nameward_messages::pods::{ContainerOomKilled, HostNetworkPod, RolloutObserved};
 use nameward_messages::probe::{PathKey, ProbeRequest, ProberTells};
+use nameward_messages::report::Complaint;
 use nameward_messages::targets::Targets;
 use nameward_messages::verdict::DiagnosisTells;
+use nameward_messages::workload::CorednsPodState;
 use nameward_messages::{Mono, NodeName};
 use nameward_supervision::{Actor, Context, Listener, Message, Retain, WhenFull, fan_out};
 
@@ -28,8 +30,14 @@ pub enum DiagnosisMessage {
     Namespace(NamespaceChanged),
     /// By the watcher.
     OomKilled(ContainerOomKilled),
+    /// By the watcher: what the containers of this node's CoreDNS pods do, whole.
+    Coredns(Arc<Vec<CorednsPodState>>),
+    /// By the watcher: pods of this node that get the node's resolver and need the cluster's, whole.
+    Misfits(Arc<Vec<HostNetworkPod>>),
     /// By the watcher.
     Rollout(RolloutObserved),
+    /// By the coordinator: what other nodes cannot reach here, whole.
+    Complaints(Vec<Complaint>),
     /// By its own collectors.
     Evidence {
         /// Which collection.
@@ -52,7 +60,10 @@ impl Message for DiagnosisMessage {
     fn merge_key(&self) -> Option<String> {
         match self {
             Self::Targets(_) => Some("targets".to_owned()),
+            Self::Coredns(_) => Some("coredns".to_owned()),
+            Self::Misfits(_) => Some("misfits".to_owned()),
             Self::Rollout(_) => Some("rollout".to_owned()),
+            Self::Complaints(_) => Some("complaints".to_owned()),
             Self::Reconfigure(_) => Some("config".to_owned()),
             Self::Prober(_) | Self::Namespace(_) | Self::OomKilled(_) | Self::Evidence { .. } => None,
         }
@@ -62,7 +73,10 @@ impl Message for DiagnosisMessage {
         let path_key = |path: &PathKey| format!("path {path:?}");
         match self {
             Self::Targets(_) => Retain::Keep("targets".to_owned()),
+            Self::Coredns(_) => Retain::Keep("coredns".to_owned()),
+            Self::Misfits(_) => Retain::Keep("misfits".to_owned()),
             Self::Rollout(_) => Retain::Keep("rollout".to_owned()),
+            Self::Complaints(_) => Retain::Keep("complaints".to_owned()),
             Self::Reconfigure(_) => Retain::Keep("config".to_owned()),
             Self::Prober(ProberTells::Suspected(suspicion)) => Retain::Keep(path_key(&suspicion.path)),
             Self::Prober(ProberTells::Cleared { path, .. }) => Retain::Forget(path_key(path)),
@@ -155,7 +169,10 @@ impl Actor for DiagnosisActor {
             DiagnosisMessage::Targets(targets) => Input::Targets(targets),
             DiagnosisMessage::Namespace(change) => Input::Namespace(change),
             DiagnosisMessage::OomKilled(kill) => Input::OomKilled(kill),
+            DiagnosisMessage::Coredns(pods) => Input::Coredns(pods),
+            DiagnosisMessage::Misfits(pods) => Input::Misfits(pods),
             DiagnosisMessage::Rollout(rollout) => Input::Rollout(rollout),
+            DiagnosisMessage::Complaints(list) => Input::Complaints(list),
             DiagnosisMessage::Evidence { id, sample } => Input::Evidence { id, sample },
             DiagnosisMessage::Reconfigure(config) => {
                 self.limits = limits(&config);
@@ -195,7 +212,19 @@ fn log(tell: &DiagnosisTells) {
                 tracing::info!(subject = %deferral.subject, node = %deferral.to_node, because = %deferral.because, "left to another node");
             }
         }
-        DiagnosisTells::Matrix(_) | DiagnosisTells::Examined(_) => {}
+        DiagnosisTells::Examined(pods) if !pods.is_empty() => {
+            let pods: Vec<&str> = pods.iter().map(|pod| pod.as_str()).collect();
+            tracing::info!(pods = %pods.join(" "), "other nodes cannot reach these pods; nothing here explains it");
+        }
+        DiagnosisTells::Unmodelled(found) if !found.is_empty() => {
+            tracing::warn!(found = %found.join("; "), "this is on the node and no rule knows how to read it");
+        }
+        DiagnosisTells::Recovered(recovery) => {
+            let paths: Vec<String> = recovery.paths.iter().map(|p| format!("{}: {}", p.read, p.says)).collect();
+            let (began, ended, samples, more) = (recovery.began, recovery.ended, recovery.samples, recovery.more);
+            tracing::info!(%began, %ended, samples, more, paths = %paths.join("; "), "recovered before a cause was named");
+        }
+        DiagnosisTells::Matrix(_) | DiagnosisTells::Examined(_) | DiagnosisTells::Unmodelled(_) => {}
     }
 }
 

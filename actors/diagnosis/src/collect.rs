@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use nameward_kernel::collect::{self, Limits};
 use nameward_kernel::enter::{EnterPool, Netns};
-use nameward_kernel::facts::{Netfilter, Reading};
+use nameward_kernel::facts::{FibQuery, Identity, Netfilter, Reading};
 use nameward_kernel::{podfile, resolv, rtnl};
 use nameward_messages::PodUid;
 use nameward_messages::probe::{ProbeAnswer, ProbeRequest, ProberTells, Purpose};
@@ -16,6 +16,8 @@ use nameward_supervision::clock;
 use crate::judge::{Judgement, judge};
 use crate::mind::{DiagnosisMind, Input, Output, Want, WantPod};
 use crate::record::{EvidenceRecord, Health, HostReadings, PodReadings, Sample};
+
+mod process;
 
 /// The resolver configuration of the agent, which with `dnsPolicy: Default` is the node's.
 const OWN_RESOLV: &str = "/etc/resolv.conf";
@@ -26,9 +28,23 @@ const HEALTH_WITHIN: Duration = Duration::from_secs(1);
 /// of it.
 pub async fn sample(pool: &EnterPool, want: &Want, limits: Limits) -> Sample {
     let at = clock::now().mono;
-    let (host, pods) =
-        tokio::join!(host(pool, want.netfilter, limits), join_all(want.pods.iter().map(|pod| one(pool, pod, limits))));
-    Sample { at, host, pods: pods.into_iter().collect() }
+    let (host, pods, processes, others) = tokio::join!(
+        host(pool, want, limits),
+        join_all(want.pods.iter().map(|pod| one(pool, pod, &want.lookups, limits))),
+        join_all(want.processes.iter().map(|process| process::process(pool, process, limits))),
+        join_all(want.others.iter().map(|(uid, path)| identity(pool, uid, path, limits))),
+    );
+    let processes = processes.into_iter().collect();
+    Sample { at, host, pods: pods.into_iter().collect(), processes, others: others.into_iter().collect() }
+}
+
+/// The addresses of a pod that is not concerned.
+async fn identity(pool: &EnterPool, uid: &PodUid, path: &Path, limits: Limits) -> (PodUid, Reading<Identity>) {
+    let reading = match Netns::open(path) {
+        Ok(netns) => rtnl::identity(pool, &netns, limits.within).await,
+        Err(error) => Reading::Failed(error.to_string()),
+    };
+    (uid.clone(), reading)
 }
 
 /// One examination for a command: takes two samples of what a mind of [`DiagnosisMind::examine`] wants, lets `ask` send
@@ -88,16 +104,38 @@ where
     }
 }
 
-async fn host(pool: &EnterPool, netfilter: bool, limits: Limits) -> HostReadings {
+async fn host(pool: &EnterPool, want: &Want, limits: Limits) -> HostReadings {
     let home = pool.home().clone();
-    let filters = async { if netfilter { collect::netfilter(pool, limits).await } else { Netfilter::default() } };
-    let (topology, netfilter, sysctls, nameservers) = tokio::join!(
-        rtnl::topology(pool, &home, limits.within),
+    let lookups: Vec<FibQuery> = want.lookups.iter().chain(&want.forwarded).cloned().collect();
+    let about = Some(&want.services).filter(|services| !services.is_empty());
+    let filters = async { if want.netfilter { collect::netfilter_about(pool, about, limits).await } else { Netfilter::default() } };
+    let past_filters = async { tokio::join!(collect::counters(pool, &home, limits), collect::bypass(pool, &home, limits)) };
+    let (topology, netfilter, sysctls, nameservers, flows, conntrack, listeners, xtables_lock, neighbours, rest) = tokio::join!(
+        rtnl::survey(pool, &home, &lookups, limits.within),
         filters,
         collect::sysctls(pool, &home, limits),
         own_resolver(limits.within),
+        collect::flow_groups(pool, &home, want.destinations.clone(), limits),
+        collect::conntrack_stat(pool, &home, limits),
+        collect::listeners(pool, &home, 53, limits),
+        collect::xtables_lock(limits),
+        collect::neighbour_stat(pool, &home, limits),
+        past_filters,
     );
-    HostReadings { topology, netfilter, sysctls, nameservers }
+    let (counters, bypass) = rest;
+    HostReadings {
+        topology,
+        netfilter,
+        sysctls,
+        nameservers,
+        flows,
+        conntrack,
+        listeners,
+        xtables_lock,
+        neighbours,
+        counters,
+        bypass,
+    }
 }
 
 async fn own_resolver(within: Duration) -> Reading<Vec<std::net::IpAddr>> {
@@ -109,7 +147,7 @@ async fn own_resolver(within: Duration) -> Reading<Vec<std::net::IpAddr>> {
     }
 }
 
-async fn one(pool: &EnterPool, pod: &WantPod, limits: Limits) -> (PodUid, PodReadings) {
+async fn one(pool: &EnterPool, pod: &WantPod, lookups: &[FibQuery], limits: Limits) -> (PodUid, PodReadings) {
     let health = async {
         let Some(address) = pod.health else { return Reading::NotRead };
         match collect::health(address, HEALTH_WITHIN.min(limits.within)).await {
@@ -120,13 +158,13 @@ async fn one(pool: &EnterPool, pod: &WantPod, limits: Limits) -> (PodUid, PodRea
             collect::Health::Failed { why } => Reading::Failed(why),
         }
     };
-    let inside = inside(pool, pod, limits);
+    let inside = inside(pool, pod, lookups, limits);
     let (health, mut readings) = tokio::join!(health, inside);
     readings.health = health;
     (pod.uid.clone(), readings)
 }
 
-async fn inside(pool: &EnterPool, pod: &WantPod, limits: Limits) -> PodReadings {
+async fn inside(pool: &EnterPool, pod: &WantPod, lookups: &[FibQuery], limits: Limits) -> PodReadings {
     let netns = match Netns::open(&pod.path) {
         Ok(netns) => netns,
         Err(error) => {
@@ -138,13 +176,17 @@ async fn inside(pool: &EnterPool, pod: &WantPod, limits: Limits) -> PodReadings 
                 topology: Reading::Failed(text.clone()),
                 sockets: Reading::Failed(text.clone()),
                 counters: Reading::Failed(text),
-                health: Reading::NotRead,
+                ..PodReadings::default()
             };
         }
     };
     let dns = pod.health.is_some();
-    let sockets = async { if dns { collect::sockets(pool, &netns, limits).await } else { Reading::NotRead } };
+    let sockets = async { if dns || pod.filters { collect::sockets(pool, &netns, limits).await } else { Reading::NotRead } };
     let counters = async { if dns { collect::counters(pool, &netns, limits).await } else { Reading::NotRead } };
-    let (topology, sockets, counters) = tokio::join!(rtnl::topology(pool, &netns, limits.within), sockets, counters);
-    PodReadings { topology, sockets, counters, health: Reading::NotRead }
+    let filters = async {
+        if pod.filters { collect::netfilter_inside(pool, &netns, limits).await } else { Netfilter::default() }
+    };
+    let survey = rtnl::survey(pool, &netns, lookups, limits.within);
+    let (topology, sockets, counters, filters) = tokio::join!(survey, sockets, counters, filters);
+    PodReadings { topology, sockets, counters, filters, health: Reading::NotRead }
 }

@@ -9,6 +9,7 @@ use nameward_messages::verdict::{Cause, Confidence, Evidence, RuledOut, Scope, S
 
 use crate::matrix::{PathState, Pick};
 use crate::record::{EvidenceRecord, Held};
+use crate::rules::filter_survey::{Survey, survey};
 
 /// A verdict before it has a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +50,22 @@ pub struct View<'a> {
     pub record: &'a EvidenceRecord,
     /// Suspected paths that no earlier rule explains.
     pub open: BTreeSet<PathKey>,
+    /// What failing paths meet in the node's packet filters, once it was asked for.
+    filters: std::cell::OnceCell<Survey>,
 }
 
 impl<'a> View<'a> {
+    /// What is there before any rule was asked.
+    #[must_use]
+    pub fn new(record: &'a EvidenceRecord, open: BTreeSet<PathKey>) -> Self {
+        Self { record, open, filters: std::cell::OnceCell::new() }
+    }
+
+    /// What the suspected paths meet in the node's packet filters: walked once for all rules.
+    pub(crate) fn filters(&self) -> &Survey {
+        self.filters.get_or_init(|| survey(self.record))
+    }
+
     /// Open paths that are picked.
     pub fn bad<'b>(&'b self, pick: Pick<'b>) -> impl Iterator<Item = (&'a PathKey, &'a PathState)> + use<'a, 'b> {
         self.record.matrix.suspected().filter(move |(path, _)| self.open.contains(*path) && pick.takes(path))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nameward_messages::probe::PathKey;
+use nameward_messages::probe::{PathKey, QuestionKind};
 use nameward_messages::targets::TargetKind;
 use nameward_messages::verdict::{Cause, Deferral, RuledOut, Subject};
 
@@ -36,12 +36,13 @@ pub struct Judgement {
 pub fn judge(record: &EvidenceRecord) -> Judgement {
     let mut judgement = Judgement::default();
     let suspected: BTreeSet<PathKey> = record.matrix.suspected().map(|(path, _)| path.clone()).collect();
-    let mut view = View { record, open: suspected };
+    let mut view = View::new(record, suspected);
     excuse_pods(&mut view, &mut judgement);
     for rule in RULES {
         match (rule.judge)(&view) {
             RuleResult::Verdicts(findings) => {
-                for finding in findings {
+                for mut finding in findings {
+                    same_way(&view, &mut finding);
                     view.open.retain(|path| !finding.explains.contains(path));
                     judgement.findings.push(finding);
                 }
@@ -53,7 +54,11 @@ pub fn judge(record: &EvidenceRecord) -> Judgement {
             RuleResult::NotApplicable => {}
         }
     }
+    // What this node's own links and rules explain is not another node's to judge: they are read first.
     defer(&mut view, &mut judgement);
+    if !record.two_samples() {
+        judgement.deferred.clear();
+    }
     excuse_rest(&mut view, &mut judgement);
     if let Some(finding) = unexplained::judge(&view, &judgement) {
         view.open.retain(|path| !finding.explains.contains(path));
@@ -62,6 +67,14 @@ pub fn judge(record: &EvidenceRecord) -> Judgement {
     judgement.open = view.open;
     finish(&mut judgement);
     judgement
+}
+
+/// Whatever else is asked on a way whose internal name is explained fails for the same reason.
+fn same_way(view: &View<'_>, finding: &mut Finding) {
+    let internal = |path: &PathKey| PathKey { question: QuestionKind::Internal, ..path.clone() };
+    let more: Vec<PathKey> =
+        view.open.iter().filter(|path| finding.explains.contains(&internal(path))).cloned().collect();
+    finding.explains.extend(more);
 }
 
 /// Paths to a CoreDNS pod that starts or ends say nothing about the pod.
@@ -123,10 +136,11 @@ fn defer(view: &mut View<'_>, judgement: &mut Judgement) {
                     )
                 });
                 explained.insert(path.clone());
+                // A pod that does not know its own names knows none, and some queries to the Service end there.
                 explained.extend(view.explained(&[Pick {
                     service: true,
                     transport: Some(path.transport),
-                    question: Some(path.question),
+                    question: Some(path.question).filter(|question| *question != QuestionKind::Internal),
                     ..Pick::default()
                 }]));
             }

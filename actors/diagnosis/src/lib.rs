@@ -15,8 +15,10 @@ pub mod finding;
 pub mod judge;
 pub mod matrix;
 pub mod mind;
+pub mod process;
 pub mod record;
 pub mod rules;
+pub mod way;
 
 #[cfg(feature = "actor")]
 pub mod actor;
@@ -47,9 +49,29 @@ pub struct CauseInfo {
 pub fn causes() -> Vec<CauseInfo> {
     let last =
         "something has failed for 20 seconds and no rule explains it; lists what was read and what is not modelled";
+    // No single node can tell these: the coordinator judges them from what all nodes see.
+    let seen_by_all = [
+        (
+            Cause::NodePairBlocked,
+            "nodes cannot reach a CoreDNS pod, its own node's host is answered and finds no reason, and neither do they",
+        ),
+        (
+            Cause::EndpointOnDeadNode,
+            "no node reaches a CoreDNS pod that is listed as an endpoint still, and the API says that its node is not ready",
+        ),
+        (
+            Cause::CorednsPending,
+            "the API shows CoreDNS pods that have waited for a place, an image or a sandbox for longer than a start takes",
+        ),
+        (
+            Cause::ReplicasOnOneNode,
+            "two CoreDNS pods or more are all on one node, that node names a fault of its own or is gone, and no other node reaches any",
+        ),
+    ];
     rules::RULES
         .iter()
         .map(|rule| (rule.cause, rule.when))
+        .chain(seen_by_all)
         .chain([(Cause::Unexplained, last)])
         .map(|(cause, when)| CauseInfo { cause, when })
         .collect()

@@ -5,20 +5,31 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nameward_kernel::facts::Netfilter;
 use nameward_messages::namespaces::{Namespace, NamespaceChanged};
-use nameward_messages::pods::{ContainerOomKilled, RolloutObserved};
+use nameward_messages::pods::{ContainerOomKilled, HostNetworkPod, RolloutObserved};
 use nameward_messages::probe::{Observation, ProbeRequest, ProberTells};
-use nameward_messages::targets::{TargetKind, Targets};
+use nameward_messages::report::Complaint;
+use nameward_messages::targets::{DnsService, TargetKind, Targets};
 use nameward_messages::verdict::{Deferral, DiagnosisTells};
+use nameward_messages::workload::CorednsPodState;
 use nameward_messages::{Mono, NetnsCookie, NodeName, Now, PodUid};
 
 use crate::judge::judge;
 use crate::matrix::Matrix;
+use crate::process::Places;
 use crate::record::{EvidenceRecord, Sample};
-use crate::rules::oom;
+use crate::rules::{crashing, oom, unmodelled};
 
+mod about;
 mod asking;
 mod case;
+mod complained;
+mod destinations;
+mod links;
+mod names;
+mod processes;
+mod recovered;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -42,11 +53,19 @@ const REVIEW: Duration = Duration::from_secs(2);
 pub struct Settings {
     /// Longest time for one collector.
     pub collect_timeout: Duration,
+    /// Where CoreDNS's own pages are, and the node's cgroups.
+    pub places: Places,
 }
 
 impl From<&nameward_config::Config> for Settings {
     fn from(config: &nameward_config::Config) -> Self {
-        Self { collect_timeout: config.diagnosis.collect_timeout.0 }
+        let diagnosis = &config.diagnosis;
+        let places = Places {
+            ready_port: diagnosis.coredns_ready_port,
+            metrics_port: diagnosis.coredns_metrics_port,
+            cgroups: diagnosis.cgroups.clone(),
+        };
+        Self { collect_timeout: diagnosis.collect_timeout.0, places }
     }
 }
 
@@ -61,8 +80,14 @@ pub enum Input {
     Namespace(NamespaceChanged),
     /// By the watcher.
     OomKilled(ContainerOomKilled),
+    /// By the watcher: what the containers of this node's CoreDNS pods do, whole.
+    Coredns(Arc<Vec<CorednsPodState>>),
+    /// By the watcher: pods of this node that get the node's resolver and need the cluster's, whole.
+    Misfits(Arc<Vec<HostNetworkPod>>),
     /// By the watcher.
     Rollout(RolloutObserved),
+    /// By the coordinator: what other nodes cannot reach here. Replaces the last list.
+    Complaints(Vec<Complaint>),
     /// By the collectors: what [`Output::Collect`] asked for.
     Evidence {
         /// [`Want::id`].
@@ -102,15 +127,21 @@ pub struct DiagnosisMind {
     matrix: Matrix,
     targets: Arc<Targets>,
     targets_since: Mono,
+    /// The DNS Service as it last was.
+    last_service: Option<DnsService>,
     /// When a CoreDNS pod was first seen, and whether it was ever ready.
     pods: BTreeMap<PodUid, (Mono, bool)>,
     namespaces: BTreeMap<PodUid, Namespace>,
     rollout: RolloutObserved,
     kills: VecDeque<ContainerOomKilled>,
+    coredns: Arc<Vec<CorednsPodState>>,
+    misfits: Arc<Vec<HostNetworkPod>>,
     probes: VecDeque<Observation>,
     case: Option<Case>,
     ledger: Ledger,
     deferred: Vec<Deferral>,
+    complaints: complained::Complaints,
+    unmodelled: Vec<String>,
     /// Numbers of requests and collections, never reused in a process's life of this mind.
     serial: u64,
 }
@@ -125,14 +156,19 @@ impl DiagnosisMind {
             matrix: Matrix::default(),
             targets: Arc::default(),
             targets_since: Mono::default(),
+            last_service: None,
             pods: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             rollout: RolloutObserved::default(),
             kills: VecDeque::new(),
+            coredns: Arc::default(),
+            misfits: Arc::default(),
             probes: VecDeque::new(),
             case: None,
             ledger: Ledger::default(),
             deferred: Vec::new(),
+            complaints: complained::Complaints::default(),
+            unmodelled: Vec::new(),
             serial: 0,
         }
     }
@@ -165,10 +201,14 @@ impl DiagnosisMind {
             Input::Targets(targets) => self.take_targets(now, targets),
             Input::Namespace(change) => self.take_namespace(change),
             Input::OomKilled(kill) => self.take_kill(kill),
+            Input::Coredns(pods) => self.coredns = pods,
+            Input::Misfits(pods) => self.misfits = pods,
             Input::Rollout(rollout) => self.rollout = rollout,
+            Input::Complaints(list) => self.take_complaints(now, list),
             Input::Evidence { id, sample } => {
+                let complained = !self.complaints_here().is_empty();
                 let Some(case) = &mut self.case else { return };
-                if !case.take(now, id, *sample) {
+                if !case.take(now, id, *sample, complained) {
                     return;
                 }
                 // What is asked now lies between this sample and the next, so that counters show it.
@@ -214,10 +254,16 @@ impl DiagnosisMind {
     fn pursue(&mut self, now: Now, out: &mut Vec<Output>, judging: Judging) {
         let failing = self.matrix.suspected().next().is_some();
         let known = self.known();
-        if !failing && !self.killed_lately(now) {
-            if self.case.take().is_some() {
+        let complained = !self.complaints_here().is_empty();
+        let misfits = !self.misfits.is_empty();
+        if !failing && !complained && !misfits && !self.killed_lately(now) && !self.crashes(now) {
+            if let Some(case) = self.case.take() {
                 self.ledger.close(now, &self.matrix, &known, out);
                 self.tell_deferred(Vec::new(), out);
+                self.tell_examined(now, None, out);
+                if let Some(recovery) = case.recovery(now, &self.matrix) {
+                    out.push(Output::Tell(DiagnosisTells::Recovered(recovery)));
+                }
             }
             return;
         }
@@ -226,7 +272,7 @@ impl DiagnosisMind {
             self.ask_again(now, out);
         }
         self.ask_in_other_ways(now, out);
-        if failing {
+        if failing || complained || misfits {
             self.collect(now, out);
         }
         if judging == Judging::Soon {
@@ -235,12 +281,16 @@ impl DiagnosisMind {
             }
             return;
         }
-        let judgement = judge(&self.record(now));
+        let record = self.record(now);
+        let judgement = judge(&record);
         self.ledger.settle(now, &judgement, &self.matrix, &known, out);
-        self.tell_deferred(judgement.deferred, out);
+        self.tell_examined(now, Some((&record, &judgement)), out);
+        self.tell_unmodelled(&record, out);
         if let Some(case) = &mut self.case {
-            case.reviewed(now.mono + REVIEW, failing);
+            case.seen.note(&judgement.open, &self.matrix, self.ledger.stands());
+            case.reviewed(now.mono + REVIEW, failing || complained || misfits);
         }
+        self.tell_deferred(judgement.deferred, out);
     }
 
     fn tell_deferred(&mut self, deferred: Vec<Deferral>, out: &mut Vec<Output>) {
@@ -251,6 +301,19 @@ impl DiagnosisMind {
         if !same(&deferred, &self.deferred) {
             self.deferred.clone_from(&deferred);
             out.push(Output::Tell(DiagnosisTells::Deferred(deferred)));
+        }
+    }
+
+    /// What is on this node that no rule knows how to read stays said: it was there when the last case was read.
+    fn tell_unmodelled(&mut self, record: &EvidenceRecord, out: &mut Vec<Output>) {
+        let Some(sample) = &record.current else { return };
+        if sample.host.netfilter == Netfilter::default() {
+            return;
+        }
+        let found = unmodelled::on_node(record, sample);
+        if found != self.unmodelled {
+            self.unmodelled.clone_from(&found);
+            out.push(Output::Tell(DiagnosisTells::Unmodelled(found)));
         }
     }
 
@@ -274,6 +337,7 @@ impl DiagnosisMind {
             now,
             node: self.node.clone(),
             targets: Arc::clone(&self.targets),
+            last_service: self.last_service.clone(),
             targets_since: self.targets_since,
             namespaces: self.namespaces.clone(),
             matrix: self.matrix.clone(),
@@ -286,6 +350,10 @@ impl DiagnosisMind {
                 .map(|(uid, _)| uid.clone())
                 .collect(),
             oom_kills: self.kills.iter().cloned().collect(),
+            coredns: Arc::clone(&self.coredns),
+            misfits: Arc::clone(&self.misfits),
+            complaints: self.complaints_here(),
+            earlier: self.case.as_ref().and_then(Case::earlier),
             previous,
             current,
             samples,
@@ -294,7 +362,10 @@ impl DiagnosisMind {
 
     fn known(&self) -> Known {
         let dns = self.targets.pods.iter().filter(|p| !p.terminating).map(|p| p.uid.clone()).collect();
-        Known { dns, here: self.namespaces.keys().cloned().collect() }
+        let complained = !self.complaints_here().is_empty();
+        let misfits = self.misfits.iter().map(|pod| pod.uid.clone());
+        let here = self.namespaces.keys().cloned().chain(misfits).collect();
+        Known { dns, here, complained }
     }
 
     fn killed_lately(&self, now: Now) -> bool {
@@ -302,6 +373,10 @@ impl DiagnosisMind {
             self.targets.pods.iter().any(|p| p.uid == kill.pod)
                 && Duration::try_from(now.wall.duration_since(kill.finished_at)).unwrap_or_default() <= oom::AFTERWARDS
         })
+    }
+
+    fn crashes(&self, now: Now) -> bool {
+        self.coredns.iter().any(|state| crashing::stands(state, now))
     }
 
     fn note(&mut self, now: Now, observations: &[Observation]) {
@@ -314,6 +389,9 @@ impl DiagnosisMind {
     fn take_targets(&mut self, now: Now, targets: Arc<Targets>) {
         if self.targets.pods != targets.pods || self.targets.service != targets.service {
             self.targets_since = now.mono;
+        }
+        if targets.service.is_some() {
+            self.last_service.clone_from(&targets.service);
         }
         self.pods.retain(|uid, _| targets.pods.iter().any(|p| &p.uid == uid));
         for pod in &targets.pods {

@@ -5,18 +5,29 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nameward_kernel::facts::{Counters, Netfilter, Reading, SocketTable, Sysctls, Topology};
+use nameward_kernel::facts::{
+    Bypass, ConntrackStat, Counters, Identity, NeighbourStat, Netfilter, Reading, SocketTable, Sysctls, Topology,
+};
+use nameward_kernel::flows::FlowGroup;
+use nameward_kernel::locks::FileLock;
 use nameward_messages::namespaces::{Namespace, Vantage};
-use nameward_messages::pods::{ContainerOomKilled, RolloutObserved};
+use nameward_messages::pods::{ContainerOomKilled, HostNetworkPod, RolloutObserved};
 use nameward_messages::probe::Observation;
-use nameward_messages::targets::{DnsPod, TargetKind, Targets};
+use nameward_messages::report::Complaint;
+use nameward_messages::targets::{DnsPod, DnsService, TargetKind, Targets};
+use nameward_messages::workload::CorednsPodState;
 use nameward_messages::{Mono, NodeName, Now, PodUid};
 use serde::{Deserialize, Serialize};
 
 use crate::matrix::Matrix;
+use crate::process::Processes;
 
 /// Two samples that are to confirm one another lie at least this far apart.
 pub const APART: Duration = Duration::from_secs(1);
+
+/// How far back [`EvidenceRecord::earlier`] reaches at least, once a case has lasted that long: other nodes ask at their
+/// own pace, once per round.
+pub const LATELY: Duration = Duration::from_secs(12);
 
 /// What the rules judge.
 #[derive(Clone, Debug)]
@@ -27,6 +38,8 @@ pub struct EvidenceRecord {
     pub node: NodeName,
     /// CoreDNS pods and the Service, as the API last told.
     pub targets: Arc<Targets>,
+    /// The DNS Service as it last was, if it was ever there.
+    pub last_service: Option<DnsService>,
     /// Since when the targets are what they are.
     pub targets_since: Mono,
     /// The pods of this node that are probed from.
@@ -41,6 +54,15 @@ pub struct EvidenceRecord {
     pub starting: BTreeSet<PodUid>,
     /// Kills for want of memory that the API told of, oldest first.
     pub oom_kills: Vec<ContainerOomKilled>,
+    /// What the containers of this node's CoreDNS pods do, as the API last told.
+    pub coredns: Arc<Vec<CorednsPodState>>,
+    /// What other nodes cannot reach on this one and know no reason for. They go on asking: what drops their packets here
+    /// can be counted, see [`Self::moved_lately`].
+    pub complaints: Vec<Complaint>,
+    /// An older sample than [`Self::previous`], if there is one and other nodes complain: from [`LATELY`] to twice that ago.
+    pub earlier: Option<Arc<Sample>>,
+    /// Pods of this node that get the node's resolver and are told names of the cluster.
+    pub misfits: Arc<Vec<HostNetworkPod>>,
     /// The sample before, if there is one.
     pub previous: Option<Arc<Sample>>,
     /// The newest sample, if there is one.
@@ -58,6 +80,10 @@ pub struct Sample {
     pub host: HostReadings,
     /// Pods' namespaces.
     pub pods: BTreeMap<PodUid, PodReadings>,
+    /// CoreDNS processes of this node.
+    pub processes: Processes,
+    /// Addresses of the namespaces of other pods of the node, which are not concerned themselves.
+    pub others: BTreeMap<PodUid, Reading<Identity>>,
 }
 
 /// What was read of the node.
@@ -71,6 +97,20 @@ pub struct HostReadings {
     pub sysctls: Reading<Sysctls>,
     /// The nameservers of the node's own resolver.
     pub nameservers: Reading<Vec<IpAddr>>,
+    /// Conntrack's entries for the DNS Service and for the upstreams.
+    pub flows: Reading<Vec<FlowGroup>>,
+    /// Conntrack's own counters.
+    pub conntrack: Reading<ConntrackStat>,
+    /// What listens on port 53.
+    pub listeners: Reading<SocketTable>,
+    /// Whether a program holds the xtables lock.
+    pub xtables_lock: Reading<FileLock>,
+    /// Counters of the kernel's neighbour table.
+    pub neighbours: Reading<NeighbourStat>,
+    /// IP, UDP and TCP counters of the node's own namespace.
+    pub counters: Reading<Counters>,
+    /// Data planes that no rule set shows.
+    pub bypass: Reading<Bypass>,
 }
 
 /// What was read of one pod.
@@ -84,6 +124,9 @@ pub struct PodReadings {
     pub counters: Reading<Counters>,
     /// What `/health` said (CoreDNS pods only).
     pub health: Reading<Health>,
+    /// Packet filters of the pod's own namespace.
+    #[serde(default)]
+    pub filters: Netfilter,
 }
 
 /// What came of asking `http://POD:8080/health`.
@@ -141,6 +184,24 @@ impl EvidenceRecord {
         }
     }
 
+    /// As [`Self::moved`], since [`Self::earlier`]: for counters of packets that other nodes send.
+    pub fn moved_lately(&self, check: impl Fn(&Sample, &Sample) -> Option<bool>) -> Held {
+        let (Some(current), Some(earlier)) = (&self.current, &self.earlier) else { return self.moved(check) };
+        match check(earlier, current) {
+            Some(true) if current.at.since(earlier.at) >= APART => Held::Twice,
+            Some(true) => Held::Once,
+            _ => self.moved(check),
+        }
+    }
+
+    /// CoreDNS pods of this node of which other nodes complain, with the complaint.
+    pub fn complained(&self) -> impl Iterator<Item = (&DnsPod, &Complaint)> {
+        self.local_dns_pods().filter_map(|pod| {
+            let complaint = self.complaints.iter().find(|complaint| complaint.pod == pod.uid)?;
+            Some((pod, complaint))
+        })
+    }
+
     /// Two samples, far enough apart, have been taken.
     #[must_use]
     pub fn two_samples(&self) -> bool {
@@ -162,6 +223,12 @@ impl EvidenceRecord {
         self.targets.pods.iter().find(|p| &p.uid == uid)
     }
 
+    /// What the API says of a CoreDNS pod of this node.
+    #[must_use]
+    pub fn pod_state(&self, uid: &PodUid) -> Option<&CorednsPodState> {
+        self.coredns.iter().find(|state| &state.pod == uid)
+    }
+
     /// CoreDNS pods of this node.
     pub fn local_dns_pods(&self) -> impl Iterator<Item = &DnsPod> {
         self.targets.pods.iter().filter(|p| p.node.as_ref() == Some(&self.node))
@@ -178,6 +245,9 @@ impl EvidenceRecord {
         }
         if self.starting.contains(&pod.uid) {
             return Some(format!("{} has only just started and was never ready", pod.key));
+        }
+        if let Some(state) = self.pod_state(&pod.uid) {
+            return state.between_two_lives(self.now).map(|why| format!("{}: {why}", pod.key));
         }
         None
     }

@@ -19,7 +19,11 @@ use nameward_messages::{Mono, NetnsCookie, Now, ObjectKey, PodUid};
 use crate::matrix::Matrix;
 use crate::record::{EvidenceRecord, Sample};
 
+pub(crate) mod process;
+pub(crate) mod arrival;
+pub(crate) mod links;
 mod readings;
+pub(crate) mod service;
 pub(crate) use readings::{sample, socket, topology};
 
 pub(crate) const DNS_A: &str = "c8657e03-3c27-447f-8bf3-c773c77e2db9";
@@ -70,6 +74,7 @@ pub(crate) fn parsed_nft(text: &str) -> Netfilter {
             .kube_proxy
             .map_or_else(|| Reading::NotPresent("there is no table ip kube-proxy".to_owned()), Reading::Read),
         other_base_chains: Reading::Read(ruleset.other_base_chains),
+        native: Reading::Read(ruleset.native),
     }
 }
 
@@ -93,6 +98,7 @@ impl World {
             now: Now::at(Duration::from_secs(100)),
             node: "node1".into(),
             targets: Arc::new(targets()),
+            last_service: targets().service,
             targets_since: Mono::default(),
             namespaces: [
                 namespace(DNS_A, "kube-system", "coredns-74c7b86f9f-7tsjn", "10.244.1.51", "veth97ef3b4e", &[UPSTREAM]),
@@ -107,6 +113,10 @@ impl World {
             rollout: RolloutObserved::default(),
             starting: BTreeSet::new(),
             oom_kills: Vec::new(),
+            coredns: Arc::default(),
+            misfits: Arc::default(),
+            complaints: Vec::new(),
+            earlier: None,
             previous: None,
             current: None,
             samples: 2,

@@ -5,6 +5,8 @@
 
 use nameward_messages::PodUid;
 
+pub mod figures;
+
 /// Longest file that is looked at, bytes.
 pub const MAX_BYTES: usize = 64 * 1024;
 

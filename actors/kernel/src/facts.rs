@@ -6,7 +6,12 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::iptables::RuleSet;
-use crate::nft::KubeProxyTable;
+use crate::nft::{KubeProxyTable, Native};
+
+mod bypass;
+mod fib;
+pub use bypass::Bypass;
+pub use fib::{FdbEntry, FibQuery, FibResult, Identity, Lookup, NeighbourStat, PolicyRule};
 
 /// What came of reading one source. Nothing is ever silently empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +60,12 @@ pub struct Topology {
     pub routes: Vec<Route>,
     /// RTM_GETNEIGH.
     pub neighbours: Vec<Neighbour>,
+    /// RTM_GETRULE.
+    pub rules: Reading<Vec<PolicyRule>>,
+    /// RTM_GETNEIGH of AF_BRIDGE: the tables of bridges.
+    pub fdb: Reading<Vec<FdbEntry>>,
+    /// RTM_GETROUTE with a destination, of what was to be looked up.
+    pub lookups: Vec<Lookup>,
 }
 
 impl Topology {
@@ -68,6 +79,12 @@ impl Topology {
     #[must_use]
     pub fn link_at(&self, index: u32) -> Option<&Link> {
         self.links.iter().find(|l| l.index == index)
+    }
+
+    /// What the kernel said of a destination, as a socket of this namespace sends.
+    #[must_use]
+    pub fn lookup(&self, destination: IpAddr) -> Option<&FibResult> {
+        self.lookups.iter().find(|l| l.query == FibQuery::to(destination))?.result.value()
     }
 
     /// The default routes of the main table (254).
@@ -183,6 +200,9 @@ pub struct Netfilter {
     /// Base chains outside iptables and kube-proxy that hook the forward, input, output or prerouting path:
     /// `family table chain hook`, for honesty about what is not modelled.
     pub other_base_chains: Reading<Vec<String>>,
+    /// The nftables tables outside kube-proxy's and iptables' own, with their rules, by `nft -j`.
+    #[serde(default)]
+    pub native: Reading<Native>,
 }
 
 /// Sockets of one namespace from `/proc/thread-self/net/{udp,udp6,tcp,tcp6}`.
@@ -243,6 +263,12 @@ pub struct Sysctls {
     pub bridge_nf_call_iptables: Option<i64>,
     /// `net.ipv4.conf.all.rp_filter`.
     pub rp_filter_all: Option<i64>,
+    /// `net.ipv4.conf.DEVICE.rp_filter`; what holds is the greater of this and of `all`.
+    pub rp_filter: BTreeMap<String, i64>,
+    /// `net.ipv4.conf.DEVICE.forwarding`: whether what comes in by the device is forwarded.
+    pub forwarding: BTreeMap<String, i64>,
+    /// `net.ipv4.neigh.default.gc_thresh3`: most entries of the kernel's neighbour table; the initial namespace has it alone.
+    pub gc_thresh3: Option<i64>,
     /// `net.netfilter.nf_conntrack_count`.
     pub conntrack_count: Option<i64>,
     /// `net.netfilter.nf_conntrack_max`.

@@ -9,9 +9,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+mod about;
 #[cfg(test)]
 mod tests;
 mod words;
+
+pub use about::{about, parse_about};
 
 use words::Words;
 pub use words::split_words;
@@ -113,6 +116,14 @@ pub enum ParseError {
         /// Where.
         line: usize,
         /// The chain.
+        chain: String,
+    },
+    /// One table names a chain twice: what is in it would depend on which is meant.
+    #[error("line {line}: chain {chain} is declared twice")]
+    ChainTwice {
+        /// Counted from 1.
+        line: usize,
+        /// Its name.
         chain: String,
     },
     /// Counters that are not `[packets:bytes]`.
@@ -218,6 +229,12 @@ impl Rule {
         self.words.get(at + 1).map(String::as_str)
     }
 
+    /// As `iptables-save` writes it behind `-A CHAIN`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        Words(&self.words).to_string().trim_start().to_owned()
+    }
+
     /// The comment, if there is one.
     #[must_use]
     pub fn comment(&self) -> Option<&str> {
@@ -288,7 +305,9 @@ pub fn parse(text: &str) -> Result<RuleSet, ParseError> {
             Some(b':') => {
                 let table = open.as_mut().ok_or(ParseError::NoTable { line })?;
                 let chain = chain_line(&body[1..], line)?;
-                index.insert(chain.name.clone(), table.chains.len());
+                if index.insert(chain.name.clone(), table.chains.len()).is_some() {
+                    return Err(ParseError::ChainTwice { line, chain: chain.name });
+                }
                 table.chains.push(chain);
             }
             Some(b'[' | b'-') => {

@@ -15,7 +15,7 @@ mod compare;
 #[cfg(test)]
 mod tests;
 
-pub use compare::{judge, judge_iptables, judge_nft};
+pub use compare::{judge, judge_each, judge_iptables, judge_nft};
 
 /// How kube-proxy of a node writes its rules, as far as the rules themselves show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,10 +11,15 @@
 
 pub mod cgroup;
 pub mod cni;
+pub mod conntrack;
+pub mod coredns;
 pub mod exchange;
 pub mod facts;
+pub mod filter;
+pub mod flows;
 pub mod iptables;
 pub mod kubeproxy;
+pub mod locks;
 pub mod nft;
 pub mod procnet;
 pub mod resolv;

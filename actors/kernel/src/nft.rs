@@ -2,7 +2,7 @@
 //!
 //! Elements of the dump are read one at a time, so that memory follows what is kept and not the size of the dump.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use nameward_messages::targets::Transport;
@@ -10,8 +10,14 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub mod native;
+mod survey;
 #[cfg(test)]
 mod tests;
+mod text;
+
+pub use native::Native;
+pub use survey::{Survey, survey};
 
 /// Most objects of one dump.
 pub const MAX_OBJECTS: usize = 2_000_000;
@@ -44,6 +50,9 @@ pub struct Ruleset {
     pub kube_proxy6: Option<KubeProxyTable>,
     /// Base chains outside kube-proxy's tables and iptables' own: `family table chain hook`.
     pub other_base_chains: Vec<String>,
+    /// The tables outside kube-proxy's and iptables' own, with their rules.
+    #[serde(default)]
+    pub native: Native,
 }
 
 /// Why a dump could not be understood.
@@ -59,22 +68,43 @@ pub enum NftError {
 /// # Errors
 /// [`NftError::Json`] with line and column.
 pub fn parse(json: &[u8]) -> Result<Ruleset, NftError> {
-    if json.trim_ascii().is_empty() {
-        return Ok(Ruleset::default());
+    parse_parts([json], None)
+}
+
+/// [`parse`] of several dumps, one for each table. With `about`, of kube-proxy's tables only what concerns these addresses is
+/// kept: a node may have tens of thousands of endpoints, and one Service is asked about.
+///
+/// # Errors
+/// [`NftError::Json`] with line and column.
+pub fn parse_parts<'a>(
+    parts: impl IntoIterator<Item = &'a [u8]>,
+    about: Option<&BTreeSet<IpAddr>>,
+) -> Result<Ruleset, NftError> {
+    let mut dump = Dump { about: about.cloned(), ..Dump::default() };
+    for json in parts {
+        if json.trim_ascii().is_empty() {
+            continue;
+        }
+        let mut reader = serde_json::Deserializer::from_slice(json);
+        Objects(&mut dump).deserialize(&mut reader)?;
+        reader.end()?;
     }
-    let mut dump = Dump::default();
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    Objects(&mut dump).deserialize(&mut reader)?;
-    reader.end()?;
     Ok(dump.finish())
+}
+
+/// Takes the objects of a dump, one at a time.
+trait Sink {
+    fn object(&mut self, object: &Value);
 }
 
 /// What is gathered on the way.
 #[derive(Default)]
 struct Dump {
-    seen: usize,
     tables: BTreeMap<String, Gathered>,
     other: Vec<String>,
+    native: native::Gathering,
+    /// Of kube-proxy's tables only what concerns these is kept.
+    about: Option<BTreeSet<IpAddr>>,
 }
 
 /// One kube-proxy table while it is gathered.
@@ -87,46 +117,56 @@ struct Gathered {
     dnat: BTreeMap<String, Vec<SocketAddr>>,
 }
 
-impl Dump {
+impl Sink for Dump {
     fn object(&mut self, object: &Value) {
         let Some((kind, body)) = object.as_object().and_then(|o| o.iter().next()) else { return };
         let (family, table) = match kind.as_str() {
-            "table" => (text(body, "family"), text(body, "name")),
-            _ => (text(body, "family"), text(body, "table")),
+            "table" => (text_of(body, "family"), text_of(body, "name")),
+            _ => (text_of(body, "family"), text_of(body, "table")),
         };
         if table != "kube-proxy" || !matches!(family, "ip" | "ip6") {
             if kind == "chain" {
                 self.foreign_chain(family, table, body);
             }
+            self.native.object(kind, family, table, body);
             return;
         }
         let gathered = self.tables.entry(family.to_owned()).or_default();
+        let about = self.about.as_ref();
+        // Maps stand before chains in a dump: what they do not lead to concerns others.
+        let chain = text_of(body, if kind == "rule" { "chain" } else { "name" });
+        if about.is_some() && matches!(kind.as_str(), "chain" | "rule") && is_service(chain) && !gathered.leads_to(chain) {
+            return;
+        }
+        let wanted = |ip: &IpAddr| about.is_none_or(|about| about.contains(ip));
         match kind.as_str() {
             "chain" if body.get("hook").is_some() => {
-                gathered.table.base_chains.entry(text(body, "name").to_owned()).or_default();
+                gathered.table.base_chains.entry(text_of(body, "name").to_owned()).or_default();
             }
-            "chain" if is_service(text(body, "name")) => {
-                gathered.dnat.entry(text(body, "name").to_owned()).or_default();
+            "chain" if is_service(text_of(body, "name")) => {
+                gathered.dnat.entry(text_of(body, "name").to_owned()).or_default();
             }
-            "set" if text(body, "name") == "cluster-ips" => {
-                gathered.table.cluster_ips = elements(body).filter_map(|e| value(e).as_str()?.parse().ok()).collect();
+            "set" if text_of(body, "name") == "cluster-ips" => {
+                let ips = elements(body).filter_map(|e| value(e).as_str()?.parse().ok());
+                gathered.table.cluster_ips = ips.filter(wanted).collect();
             }
-            "map" if text(body, "name") == "service-ips" => gathered.table.service_ips = verdict_map(body),
-            "map" if text(body, "name") == "no-endpoint-services" => {
-                gathered.table.no_endpoint_services = verdict_map(body);
+            "map" if text_of(body, "name") == "service-ips" => gathered.table.service_ips = verdict_map(body, wanted),
+            "map" if text_of(body, "name") == "no-endpoint-services" => {
+                gathered.table.no_endpoint_services = verdict_map(body, wanted);
             }
             "rule" => gathered.rule(body),
             _ => {}
         }
     }
 
+}
+
+impl Dump {
     fn foreign_chain(&mut self, family: &str, table: &str, chain: &Value) {
-        let hook = text(chain, "hook");
-        let name = text(chain, "name");
+        let hook = text_of(chain, "hook");
+        let name = text_of(chain, "name");
         // iptables-nft's own chains have fixed names in fixed tables; those are read by iptables-nft-save.
-        let iptables = matches!(family, "ip" | "ip6")
-            && matches!(table, "filter" | "nat" | "mangle" | "raw" | "security")
-            && matches!(name, "PREROUTING" | "INPUT" | "FORWARD" | "OUTPUT" | "POSTROUTING");
+        let iptables = native::is_iptables_chain(family, table, name);
         if !hook.is_empty() && !iptables {
             self.other.push(format!("{family} {table} {name} {hook}"));
         }
@@ -135,17 +175,17 @@ impl Dump {
     fn finish(mut self) -> Ruleset {
         let mut table = |family| self.tables.remove(family).map(Gathered::finish);
         let (kube_proxy, kube_proxy6) = (table("ip"), table("ip6"));
-        Ruleset { kube_proxy, kube_proxy6, other_base_chains: self.other }
+        Ruleset { kube_proxy, kube_proxy6, other_base_chains: self.other, native: self.native.finish() }
     }
 }
 
 impl Gathered {
     fn rule(&mut self, body: &Value) {
-        let chain = text(body, "chain");
+        let chain = text_of(body, "chain");
         for statement in body.get("expr").and_then(Value::as_array).into_iter().flatten() {
             let Some((kind, inside)) = statement.as_object().and_then(|o| o.iter().next()) else { continue };
             match kind.as_str() {
-                "jump" | "goto" => self.leads(chain, text(inside, "target")),
+                "jump" | "goto" => self.leads(chain, text_of(inside, "target")),
                 "dnat" => self.dnat.entry(chain.to_owned()).or_default().extend(sends_to(inside)),
                 "vmap" => match inside.get("data") {
                     Some(Value::String(map)) => {
@@ -165,6 +205,12 @@ impl Gathered {
         }
     }
 
+    /// Whether a map or another chain that was kept leads to a chain.
+    fn leads_to(&self, chain: &str) -> bool {
+        self.table.service_ips.iter().any(|(.., to)| to == chain)
+            || self.onward.values().any(|next| next.iter().any(|to| to == chain))
+    }
+
     fn leads(&mut self, from: &str, to: &str) {
         self.onward.entry(from.to_owned()).or_default().push(to.to_owned());
     }
@@ -174,7 +220,7 @@ impl Gathered {
             *jumps = self.onward.get(chain).cloned().unwrap_or_default();
         }
         let services = self.dnat.keys().chain(self.onward.keys()).filter(|c| is_service(c)).cloned();
-        for chain in services.collect::<std::collections::BTreeSet<_>>() {
+        for chain in services.collect::<BTreeSet<_>>() {
             let mut endpoints = self.dnat.get(&chain).cloned().unwrap_or_default();
             for next in self.onward.get(&chain).into_iter().flatten() {
                 endpoints.extend(self.dnat.get(next).into_iter().flatten());
@@ -195,7 +241,7 @@ fn is_service(chain: &str) -> bool {
     (chain.starts_with("service-") || chain.starts_with("local-")) && chain.contains('/')
 }
 
-fn text<'a>(body: &'a Value, key: &str) -> &'a str {
+fn text_of<'a>(body: &'a Value, key: &str) -> &'a str {
     body.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -212,16 +258,16 @@ fn value(element: &Value) -> &Value {
 fn verdict(of: &Value) -> Option<String> {
     let (kind, inside) = of.as_object()?.iter().next()?;
     match kind.as_str() {
-        "goto" | "jump" => Some(text(inside, "target").to_owned()),
+        "goto" | "jump" => Some(text_of(inside, "target").to_owned()),
         other => Some(other.to_owned()),
     }
 }
 
-fn verdict_map(body: &Value) -> Vec<(IpAddr, Transport, u16, String)> {
+fn verdict_map(body: &Value, wanted: impl Fn(&IpAddr) -> bool) -> Vec<(IpAddr, Transport, u16, String)> {
     elements(body)
         .filter_map(|pair| {
             let key = value(pair.get(0)?).get("concat")?;
-            let ip = key.get(0)?.as_str()?.parse().ok()?;
+            let ip = key.get(0)?.as_str()?.parse().ok().filter(&wanted)?;
             let transport = match key.get(1)?.as_str()? {
                 "udp" => Transport::Udp,
                 "tcp" => Transport::Tcp,
@@ -234,7 +280,7 @@ fn verdict_map(body: &Value) -> Vec<(IpAddr, Transport, u16, String)> {
 }
 
 /// Where a dnat statement sends: one address and port, or a numbered map of them.
-fn sends_to(dnat: &Value) -> Vec<SocketAddr> {
+pub(crate) fn sends_to(dnat: &Value) -> Vec<SocketAddr> {
     let address = dnat.get("addr");
     if let Some(ip) = address.and_then(Value::as_str) {
         let port = dnat.get("port").and_then(Value::as_u64).and_then(|p| u16::try_from(p).ok());
@@ -251,17 +297,17 @@ fn sends_to(dnat: &Value) -> Vec<SocketAddr> {
         .collect()
 }
 
-/// `{"nftables": [ … ]}`, each object handed to [`Dump::object`] and dropped.
-struct Objects<'a>(&'a mut Dump);
+/// `{"nftables": [ … ]}`, each object handed on and dropped.
+struct Objects<'a, S>(&'a mut S);
 
-impl<'de> DeserializeSeed<'de> for Objects<'_> {
+impl<'de, S: Sink> DeserializeSeed<'de> for Objects<'_, S> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
         d.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Objects<'_> {
+impl<'de, S: Sink> Visitor<'de> for Objects<'_, S> {
     type Value = ();
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("an object with the key `nftables`")
@@ -280,24 +326,25 @@ impl<'de> Visitor<'de> for Objects<'_> {
     }
 }
 
-struct List<'a>(&'a mut Dump);
+struct List<'a, S>(&'a mut S);
 
-impl<'de> DeserializeSeed<'de> for List<'_> {
+impl<'de, S: Sink> DeserializeSeed<'de> for List<'_, S> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
         d.deserialize_seq(self)
     }
 }
 
-impl<'de> Visitor<'de> for List<'_> {
+impl<'de, S: Sink> Visitor<'de> for List<'_, S> {
     type Value = ();
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("a list of objects")
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let mut seen = 0_usize;
         while let Some(object) = list.next_element::<Value>()? {
-            self.0.seen += 1;
-            if self.0.seen > MAX_OBJECTS {
+            seen += 1;
+            if seen > MAX_OBJECTS {
                 return Err(serde::de::Error::custom(format!("more than {MAX_OBJECTS} objects")));
             }
             self.0.object(&object);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::facts::{ConntrackStat, Counters, SocketRow};
+use crate::facts::{ConntrackStat, Counters, NeighbourStat, SocketRow};
 
 /// Most sockets of one table.
 pub const MAX_ROWS: usize = 262_144;
@@ -159,6 +159,14 @@ pub fn conntrack_stat(text: &str) -> Result<ConntrackStat, ProcError> {
     Ok(out)
 }
 
+/// `stat/arp_cache` and `stat/ndisc_cache`: laid out as [`conntrack_stat`]'s file.
+///
+/// # Errors
+/// [`ProcError`] names the line.
+pub fn neighbour_stat(text: &str) -> Result<NeighbourStat, ProcError> {
+    conntrack_stat(text).map(|stat| NeighbourStat(stat.0))
+}
+
 /// The first number of a sysctl file; `None` if there is none.
 #[must_use]
 pub fn sysctl(text: &str) -> Option<i64> {
@@ -212,6 +220,9 @@ mod tests {
                 .unwrap();
         assert_eq!((stat.0["entries"], stat.0["drop"], stat.0["insert_failed"]), (10, 16, 2));
         assert_eq!(conntrack_stat("a b\n1\n"), Err(ProcError::Conntrack { line: 2 }));
+        let table = neighbour_stat("entries  res_failed table_fulls\n00000400 00000056 00000007\n00000400 00000043 00000001\n");
+        let table = table.unwrap();
+        assert_eq!((table.get("entries"), table.get("table_fulls"), table.get("allocs")), (Some(1024), Some(8), None));
     }
 
     // A row as a little-endian machine prints it.

@@ -15,13 +15,46 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, Ro
 
 use crate::collect::unreadable;
 use crate::enter::{EnterPool, Netns};
-use crate::facts::{Address, BridgePort, Link, Neighbour, Reading, Route, RouteKind, Topology};
+use crate::facts::{Address, BridgePort, Bypass, FibQuery, Identity, Link, Neighbour, Reading, Route, RouteKind, Topology};
+
+mod bypass;
+mod fib;
+pub use fib::MAX_LOOKUPS;
 
 /// Most links, addresses, routes or neighbours of one namespace; beyond that the reading fails.
 pub const MAX_ITEMS: usize = 200_000;
 
 /// Reads a namespace's topology. It takes at most `within`.
 pub async fn topology(pool: &EnterPool, namespace: &Netns, within: Duration) -> Reading<Topology> {
+    survey(pool, namespace, &[], within).await
+}
+
+/// As [`topology`], and asks the kernel which way each of `queries` would take; of those at most [`MAX_LOOKUPS`].
+pub async fn survey(
+    pool: &EnterPool,
+    namespace: &Netns,
+    queries: &[FibQuery],
+    within: Duration,
+) -> Reading<Topology> {
+    connected(pool, namespace, within, async |handle| dump(handle, queries).await).await
+}
+
+/// Link-layer and network addresses alone: cheap enough for every pod of a node.
+pub async fn identity(pool: &EnterPool, namespace: &Netns, within: Duration) -> Reading<Identity> {
+    connected(pool, namespace, within, async |handle| fib::identity(handle).await).await
+}
+
+/// XDP programs and classifiers on links.
+pub async fn programs(pool: &EnterPool, namespace: &Netns, within: Duration) -> Reading<Bypass> {
+    connected(pool, namespace, within, async |handle| bypass::programs(handle).await).await
+}
+
+async fn connected<T>(
+    pool: &EnterPool,
+    namespace: &Netns,
+    within: Duration,
+    work: impl AsyncFnOnce(&rtnetlink::Handle) -> Result<T, DumpError>,
+) -> Reading<T> {
     let read = async {
         let runtime = tokio::runtime::Handle::current();
         let opened = pool
@@ -37,17 +70,20 @@ pub async fn topology(pool: &EnterPool, namespace: &Netns, within: Duration) -> 
             Err(error) => return unreadable(&error),
         };
         let driver = Driver(tokio::spawn(connection));
-        let reading = match dump(&handle).await {
-            Ok(topology) => Reading::Read(topology),
-            Err(DumpError::TooMany) => Reading::Failed(format!("more than {MAX_ITEMS} entries")),
-            Err(DumpError::Netlink(error)) => refused(&error),
-        };
+        let result = work(&handle).await.map_or_else(reading, Reading::Read);
         drop(driver);
-        reading
+        result
     };
     tokio::time::timeout(within, read)
         .await
         .unwrap_or_else(|_| Reading::Failed(format!("rtnetlink did not answer within {within:?}")))
+}
+
+fn reading<T>(error: DumpError) -> Reading<T> {
+    match error {
+        DumpError::TooMany => Reading::Failed(format!("more than {MAX_ITEMS} entries")),
+        DumpError::Netlink(error) => refused(&error),
+    }
 }
 
 /// The connection's task; it ends with the reading, whichever way that ends.
@@ -81,15 +117,23 @@ fn refused<T>(error: &rtnetlink::Error) -> Reading<T> {
     }
 }
 
-async fn dump(handle: &rtnetlink::Handle) -> Result<Topology, DumpError> {
+async fn dump(handle: &rtnetlink::Handle, queries: &[FibQuery]) -> Result<Topology, DumpError> {
     let mut routes = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
         routes.extend(gather(handle.route().get(message).execute(), route).await?);
     }
+    let links = gather(handle.link().get().execute(), |m| Some(link(m))).await?;
     Ok(Topology {
-        links: gather(handle.link().get().execute(), |m| Some(link(m))).await?,
+        lookups: fib::lookups(handle, queries, &links).await,
+        rules: fib::rules(handle).await,
+        fdb: if links.iter().any(|l| l.kind.as_deref() == Some("bridge")) {
+            fib::fdb(handle).await
+        } else {
+            Reading::NotPresent("no bridge is there".to_owned())
+        },
+        links,
         addresses: gather(handle.address().get().execute(), address).await?,
         routes,
         neighbours: gather(handle.neighbours().get().execute(), neighbour).await?,

@@ -182,6 +182,35 @@ fn iptables_rules_are_read_and_reading_makes_none() {
 }
 
 #[test]
+fn rules_inside_a_pod_are_its_own_and_reading_makes_none() {
+    inside("rules_inside_a_pod_are_its_own_and_reading_makes_none", async || {
+        sh("ip netns add pod; iptables-nft -P FORWARD DROP; nft add table inet host");
+        let pool = pool();
+        let namespace = Netns::open(Path::new("/run/netns/pod")).unwrap();
+        let empty = collect::netfilter_inside(&pool, &namespace, LIMITS).await;
+        assert!(matches!(empty.iptables_nft, Reading::NotPresent(_)), "{:?}", empty.iptables_nft);
+        assert!(matches!(empty.iptables_legacy, Reading::NotPresent(_)), "{:?}", empty.iptables_legacy);
+        assert_eq!(read(empty.native), nft::Native::default());
+        let left = "nft list ruleset; cat /proc/thread-self/net/ip_tables_names 2>/dev/null || true";
+        assert_eq!(sh(&format!("ip netns exec pod sh -c '{left}'")).trim(), "");
+
+        sh(r#"ip netns exec pod iptables-nft -A INPUT -p udp --dport 53 -j DROP
+            ip netns exec pod iptables-legacy -A OUTPUT -p udp --sport 53 -j DROP
+            ip netns exec pod nft add table inet sidecar
+            ip netns exec pod nft add chain inet sidecar in '{ type filter hook input priority 5; policy drop; }'
+            ip netns exec pod nft add rule inet sidecar in udp dport 53 counter drop"#);
+        let netfilter = collect::netfilter_inside(&pool, &namespace, LIMITS).await;
+        assert_eq!(read(netfilter.iptables_nft).chain("filter", "INPUT").unwrap().rules.len(), 1);
+        assert_eq!(read(netfilter.iptables_legacy).chain("filter", "OUTPUT").unwrap().rules.len(), 1);
+        let native = read(netfilter.native);
+        assert_eq!((native.tables.len(), native.iptables), (1, true));
+        let chain = native.tables[0].chain("in").unwrap();
+        assert_eq!(chain.rules[0].text, "udp dport 53 drop");
+        assert_eq!(chain.base.as_ref().map(|b| (b.priority, b.drop)), Some((5, true)));
+    });
+}
+
+#[test]
 fn a_recorded_kube_proxy_table_is_read_back() {
     inside("a_recorded_kube_proxy_table_is_read_back", async || {
         let text = recordings().join("nftables/node2.nft-ruleset.txt");

@@ -127,7 +127,7 @@ causes! {
     CorednsOomKilled = "coredns-oom-killed" ("F05") Coredns Cluster {
         says: "is killed for want of memory",
         remedy: Some(RemedyKind::RaiseMemory),
-        command: "kubectl -n NAMESPACE set resources deployment/NAME --limits=memory=LIMIT",
+        command: "kubectl -n NAMESPACE set resources deployment/WORKLOAD --limits=memory=LIMIT",
         never: &["deleting pods: the load concentrates on those that are left", "removing the limit"],
     }
     /// The process gets less CPU than it needs: its cgroup is throttled.
@@ -162,7 +162,7 @@ causes! {
     CorefileBroken = "corefile-broken" ("F46") Coredns Cluster {
         says: "cannot start: its configuration is refused or its port cannot be bound",
         remedy: None,
-        command: "kubectl -n NAMESPACE logs -l k8s-app=kube-dns --previous; kubectl -n NAMESPACE rollout undo, or put the ConfigMap back",
+        command: "kubectl -n NAMESPACE logs -l k8s-app=kube-dns --previous (it names the line or the port); then put the old Corefile back: kubectl -n NAMESPACE edit configmap coredns",
         never: &["restarting pods that still run the old, good configuration: a latent fault becomes an outage"],
     }
     /// CoreDNS pods cannot be started: no address, no place, no image.
@@ -176,7 +176,7 @@ causes! {
     EndpointOnDeadNode = "endpoint-on-dead-node" ("F21") Coredns CorednsPod {
         says: "is an endpoint still, but its node is gone",
         remedy: None,
-        command: "kubectl get node NODE; when it is known to be off: kubectl taint node NODE node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
+        command: "kubectl get nodes (the evidence names the dead one); when it is known to be off: kubectl taint node DEAD_NODE node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
         never: &["restarting the healthy replicas", "editing the rules of other nodes"],
     }
     /// Every CoreDNS replica is on one node, and that node fails.
@@ -295,7 +295,7 @@ causes! {
     ConntrackFull = "conntrack-full" ("F15") Node Node {
         says: "has a full conntrack table",
         remedy: Some(RemedyKind::WriteSysctl),
-        command: "on NODE: sysctl -w net.netfilter.nf_conntrack_max=MORE, then find the top talker: conntrack -L | awk '{print $5}' | sort | uniq -c | sort -n | tail",
+        command: "on NODE: sysctl -w net.netfilter.nf_conntrack_max=MORE, then find the top talker: conntrack -L 2>/dev/null | grep -o 'src=[^ ]*' | sort | uniq -c | sort -n | tail",
         never: &["conntrack -F: it cuts every translated flow", "restarting CoreDNS"],
     }
     /// Entries cannot be inserted into conntrack: two packets race, or the ports for SNAT are used up.
@@ -342,9 +342,9 @@ causes! {
     }
     /// The node does not forward packets.
     IpForwardOff = "ip-forward-off" ("F29") Node Node {
-        says: "does not forward packets (net.ipv4.ip_forward=0)",
+        says: "does not forward packets (net.ipv4.ip_forward, or forwarding of a device)",
         remedy: Some(RemedyKind::WriteSysctl),
-        command: "on NODE: sysctl -w net.ipv4.ip_forward=1, and in /etc/sysctl.d",
+        command: "on NODE: sysctl -w net.ipv4.ip_forward=1 (or of the device that the evidence names), and in /etc/sysctl.d",
         never: &["restarting CoreDNS or kube-proxy"],
     }
     /// A rule of the node's packet filter drops or rejects DNS.
@@ -384,7 +384,7 @@ causes! {
     }
     /// DNS does not get from one node to another, though both are well.
     NodePairBlocked = "node-pair-blocked" ("F14") Underlay Node {
-        says: "cannot be reached for DNS from other nodes, though both ends are well",
+        says: "does not exchange DNS with other nodes, though both ends are well",
         remedy: None,
         command: "the network between the nodes: security groups, host firewalls, the overlay's port (UDP 8472, 4789); the evidence names the pairs",
         never: &["restarting CoreDNS", "any change on the nodes"],
@@ -477,7 +477,7 @@ causes! {
     DuplicatePodIp = "duplicate-pod-ip" ("F37") Pod Pod {
         says: "has an address that another pod has too",
         remedy: None,
-        command: "kubectl get pods -A -o wide | grep ADDRESS; delete the younger of the two, and look after the CNI's address management",
+        command: "kubectl get pods -A -o wide --field-selector status.podIP=ADDRESS; delete the younger of the two, and look after the CNI's address management",
         never: &["deleting CoreDNS when it is the rightful owner"],
     }
     /// Two pods of the node have the same link-layer address.
@@ -554,16 +554,17 @@ impl Cause {
     /// What a person would run for this subject, as seen from a node; words in capitals are left where nothing is known.
     #[must_use]
     pub fn command_for(self, subject: &Subject, node: Option<&str>) -> String {
+        self.command_with(subject, node, &[])
+    }
+
+    /// As [`Self::command_for`], with more words that are known here: `("NETNS", "/run/netns/cni-…")`.
+    #[must_use]
+    pub fn command_with(self, subject: &Subject, node: Option<&str>, more: &[(&str, &str)]) -> String {
         let node = if subject.kind == SubjectKind::Node { Some(subject.name.as_str()) } else { node };
         let known =
             [("NAMESPACE", subject.namespace.as_deref()), ("NAME", Some(subject.name.as_str())), ("NODE", node)];
-        let mut command = self.about().command.to_owned();
-        for (place, name) in known {
-            if let Some(name) = name {
-                command = fill(&command, place, name);
-            }
-        }
-        command
+        let known = known.into_iter().filter_map(|(place, name)| Some((place, name?))).chain(more.iter().copied());
+        known.fold(self.about().command.to_owned(), |command, (place, name)| fill(&command, place, name))
     }
 }
 
@@ -613,5 +614,8 @@ mod tests {
         let pod = Subject { kind: SubjectKind::Pod, namespace: Some("shop".into()), name: "cart".into(), uid: None };
         let command = Cause::CorednsUdpDead.command_for(&pod, Some("node7"));
         assert!(command.starts_with("kubectl -n shop delete pod cart "), "{command}");
+        let known = [("NETNS", "/run/netns/cni-1"), ("GATEWAY", "10.244.1.1"), ("VETH", "veth1")];
+        let command = Cause::PodRouteMissing.command_with(&pod, None, &known);
+        assert!(command.starts_with("nsenter --net=/run/netns/cni-1 ip route add default via 10.244.1.1 ("), "{command}");
     }
 }

@@ -12,6 +12,7 @@ use crate::pods::RolloutObserved;
 use crate::report::{NodeOrders, NodeReport};
 use crate::targets::Targets;
 use crate::time::Mono;
+use crate::workload::CorednsPodState;
 
 /// Everything that the coordinator decides from, told on change (at most four times a second) and every 5 s besides,
 /// so that `fresh_as_of` advances. Lists are sorted by name and never hold two of a kind.
@@ -25,6 +26,8 @@ pub struct ClusterView {
     pub targets: Arc<Targets>,
     /// The CoreDNS pods, by the Service's selector.
     pub pods: Vec<DnsPodView>,
+    /// What their containers do, sorted by name.
+    pub coredns: Vec<CorednsPodState>,
     /// The Deployment or DaemonSet that owns them; `None` when it is not known or does not exist.
     pub workload: Option<WorkloadView>,
     /// Whether a rollout of the workload is under way.

@@ -19,6 +19,7 @@ pub mod report;
 pub mod targets;
 pub mod time;
 pub mod verdict;
+pub mod workload;
 
 pub use ids::{NetnsCookie, NodeName, ObjectKey, PodUid, RequestId};
 pub use time::{Mono, Now};

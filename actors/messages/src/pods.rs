@@ -30,6 +30,22 @@ pub struct LocalPod {
     pub ignored: bool,
 }
 
+/// A running pod of this node on the host's network with `dnsPolicy: ClusterFirst`, that is told a name of the cluster: it
+/// gets the node's resolver and would need the cluster's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostNetworkPod {
+    /// `metadata.uid`.
+    pub uid: PodUid,
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// `spec.dnsConfig.nameservers`: asked beside the node's.
+    pub dns_nameservers: Vec<IpAddr>,
+    /// The container that is told the name.
+    pub container: String,
+    /// The name.
+    pub name: String,
+}
+
 /// `spec.dnsPolicy` of a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DnsPolicy {

@@ -41,12 +41,42 @@ pub enum QuestionKind {
     Held,
     /// The internal name's other address type: AAAA where A is asked. NOERROR is right, with or without records (F49).
     OtherType,
-    /// The PTR of the `kubernetes` Service's address: CoreDNS answers it itself.
+    /// The PTR of the `kubernetes` Service's address: CoreDNS answers it itself where its Corefile names the reverse zones,
+    /// so that a name that does not exist is no failure of it.
     Reverse,
     /// A name that must not exist, new each time: anything but NXDOMAIN is wrong (F48).
     Absent,
-    /// A name with a big answer, if one is configured: over UDP with EDNS (F27, F28).
+    /// A name with a big answer, if one is configured: with EDNS over UDP, and over TCP (F27, F28).
     Large,
+}
+
+impl QuestionKind {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::Internal,
+        Self::External,
+        Self::Extra,
+        Self::Held,
+        Self::OtherType,
+        Self::Reverse,
+        Self::Absent,
+        Self::Large,
+    ];
+
+    /// For people: what is asked.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Internal => "internal name",
+            Self::External => "external name",
+            Self::Extra => "extra name",
+            Self::Held => "held port",
+            Self::OtherType => "other address type",
+            Self::Reverse => "reverse",
+            Self::Absent => "absent name",
+            Self::Large => "large answer",
+        }
+    }
 }
 
 /// Query types that we ask.
@@ -77,6 +107,10 @@ pub enum Expect {
     NoSuchName,
     /// NOERROR with at least one record of the type, be it a name or a text.
     SomeRecord,
+    /// NOERROR or NXDOMAIN: the server has made up its mind.
+    Settled,
+    /// As [`Expect::SomeRecord`], or the bit TC: a resolver would go on over TCP. What is asked is whether it arrives.
+    Arrives,
     /// Any well-formed reply with a matching id and question.
     AnyReply,
 }
@@ -365,7 +399,9 @@ pub struct PathKey {
 
 impl fmt::Display for PathKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {} over {}", self.vantage, self.target, self.transport)
+        write!(f, "{} -> {} over {}", self.vantage, self.target, self.transport)?;
+        // The internal name is what is asked unless it is said.
+        if self.question == QuestionKind::Internal { Ok(()) } else { write!(f, " ({})", self.question.label()) }
     }
 }
 

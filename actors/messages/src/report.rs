@@ -82,6 +82,10 @@ pub struct NodeReport {
     /// Complaints of other nodes that this one has looked into (two samples or more) without finding a reason here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub examined: Vec<PodUid>,
+    /// What was found on the node that no rule knows how to read (an eBPF data plane, IPVS, chains of a policy engine): what
+    /// is said of this node's network may be incomplete. At most 8 lines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmodelled: Vec<String>,
     /// Answers to the requests in `spec.requests`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<RequestAnswer>,

@@ -202,7 +202,29 @@ pub enum DiagnosisTells {
     Examined(Vec<PodUid>),
     /// The matrix, once per round.
     Matrix(crate::report::MatrixDigest),
+    /// What was found on this node that no rule knows how to read. Replaces the last list.
+    Unmodelled(Vec<String>),
+    /// Something failed and healed before a cause was named.
+    Recovered(Recovery),
 }
+
+/// What failed and answers again, of which no cause was named: what was seen, bounded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// When the first path was suspected.
+    pub began: jiff::Timestamp,
+    /// When the last one answered again.
+    pub ended: jiff::Timestamp,
+    /// The paths that failed and how, at most [`RECOVERED_PATHS`].
+    pub paths: Vec<Evidence>,
+    /// Failing paths beyond those.
+    pub more: u32,
+    /// How often the machine was read meanwhile.
+    pub samples: u32,
+}
+
+/// Paths that a [`Recovery`] names.
+pub const RECOVERED_PATHS: usize = 12;
 
 /// A failing target that another node's agent must judge.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -59,7 +59,12 @@ impl Message for MetricsInput {
             Self::Verdict(DiagnosisTells::Ended { key, .. }) => Retain::Forget(verdict(key)),
             Self::Round(_)
             | Self::Answer(_)
-            | Self::Verdict(DiagnosisTells::Matrix(_) | DiagnosisTells::Examined(_))
+            | Self::Verdict(
+                DiagnosisTells::Matrix(_)
+                | DiagnosisTells::Examined(_)
+                | DiagnosisTells::Unmodelled(_)
+                | DiagnosisTells::Recovered(_),
+            )
             | Self::Remedy(_)
             | Self::Oom(_)
             | Self::ConfigReload(_)

@@ -14,7 +14,7 @@ use nameward_messages::probe::Round;
 use nameward_messages::remedy::{RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::report::{NodeOrders, NodeReport};
 use nameward_messages::targets::Targets;
-use nameward_messages::verdict::{Deferral, DiagnosisTells, Verdict, VerdictKey};
+use nameward_messages::verdict::{Deferral, DiagnosisTells, Recovery, Verdict, VerdictKey};
 use nameward_messages::{Mono, NetnsCookie, Now, PodUid};
 
 use crate::input::{ConfigReload, MetricsInput};
@@ -27,6 +27,8 @@ use crate::state::Snapshot;
 pub const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// Most remedies kept for `/state`.
 pub const MOST_REMEDIES: usize = 50;
+/// Most failures kept that healed before a cause was named.
+pub const MOST_RECOVERED: usize = 20;
 /// Most verdicts kept.
 pub const MOST_VERDICTS: usize = 256;
 /// Most incidents kept: as many as the cluster keeps.
@@ -78,6 +80,7 @@ pub struct MetricsMind {
     paths: Paths,
     verdicts: BTreeMap<VerdictKey, Arc<Verdict>>,
     deferred: Arc<Vec<Deferral>>,
+    recovered: VecDeque<Arc<Recovery>>,
     remedies: VecDeque<Arc<RemedyRecord>>,
     incidents: BTreeMap<String, Arc<(IncidentSpec, IncidentStatus)>>,
     orders: Option<Arc<NodeOrders>>,
@@ -103,6 +106,7 @@ impl MetricsMind {
             paths: Paths::default(),
             verdicts: BTreeMap::new(),
             deferred: Arc::default(),
+            recovered: VecDeque::new(),
             remedies: VecDeque::new(),
             incidents: BTreeMap::new(),
             orders: None,
@@ -209,7 +213,14 @@ impl MetricsMind {
             }
             DiagnosisTells::Deferred(deferred) => self.deferred = Arc::new(deferred),
             // The page shows the paths themselves; that nothing was found is for the coordinator.
-            DiagnosisTells::Matrix(_) | DiagnosisTells::Examined(_) => {}
+            DiagnosisTells::Matrix(_) | DiagnosisTells::Examined(_) | DiagnosisTells::Unmodelled(_) => {}
+            DiagnosisTells::Recovered(recovery) => {
+                out.push(count(Metric::Recovered, [], 1));
+                self.recovered.push_back(Arc::new(recovery));
+                if self.recovered.len() > MOST_RECOVERED {
+                    self.recovered.pop_front();
+                }
+            }
         }
     }
 
@@ -305,6 +316,7 @@ impl MetricsMind {
             suspected: self.paths.suspects(),
             verdicts: self.verdicts.values().cloned().collect(),
             deferred: Arc::clone(&self.deferred),
+            recovered: self.recovered.iter().cloned().collect(),
             remedies: self.remedies.iter().cloned().collect(),
             incidents: self.incidents.iter().map(|(name, about)| (name.clone(), Arc::clone(about))).collect(),
             orders: self.orders.clone(),

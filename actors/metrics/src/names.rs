@@ -96,6 +96,8 @@ metrics! {
         "1 while the CoreDNS pod answers this node's host over the transport, on all its addresses.";
     Verdicts: "nameward_verdicts", Type::Gauge, [Cause, Scope], "Verdicts that stand.";
     VerdictsTotal: "nameward_verdicts_total", Type::Counter, [Cause], "Verdicts that came to stand.";
+    Recovered: "nameward_recovered_total", Type::Counter, [],
+        "Failures that healed before a cause was named.";
     Incidents: "nameward_incidents", Type::Gauge, [Phase], "Incidents that exist, by phase.";
     Remedies: "nameward_remedies_total", Type::Counter, [Remedy, Mode, RemedyOutcome],
         "Remedies that were done, refused or would have been done.";

@@ -11,7 +11,7 @@ use nameward_messages::probe::{Outcome, PathKey, QuestionKind};
 use nameward_messages::remedy::RemedyRecord;
 use nameward_messages::report::{NodeOrders, NodeReport};
 use nameward_messages::targets::{Targets, Transport};
-use nameward_messages::verdict::{Cause, Confidence, Deferral, Evidence, RuledOut, Scope, Subject, Verdict};
+use nameward_messages::verdict::{Cause, Confidence, Deferral, Evidence, Recovery, RuledOut, Scope, Subject, Verdict};
 use nameward_messages::{Mono, Now};
 use serde::Serialize;
 
@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub verdicts: Vec<Arc<Verdict>>,
     /// Failing targets that other nodes judge.
     pub deferred: Arc<Vec<Deferral>>,
+    /// The last failures that healed before a cause was named, oldest first.
+    pub recovered: Vec<Arc<Recovery>>,
     /// The last remedies, oldest first.
     pub remedies: Vec<Arc<RemedyRecord>>,
     /// Incidents by name.
@@ -99,6 +101,8 @@ pub struct State<'a> {
     pub verdicts: Vec<VerdictView<'a>>,
     /// Deferred to other nodes.
     pub deferred: &'a [Deferral],
+    /// Healed before a cause was named.
+    pub recovered: Vec<&'a Recovery>,
     /// Remedies.
     pub remedies: Vec<&'a RemedyRecord>,
     /// Incidents.
@@ -215,6 +219,7 @@ impl Snapshot {
                 .collect(),
             verdicts: self.verdicts.iter().map(|verdict| VerdictView::of(verdict)).collect(),
             deferred: &self.deferred,
+            recovered: self.recovered.iter().map(AsRef::as_ref).collect(),
             remedies: self.remedies.iter().map(AsRef::as_ref).collect(),
             incidents: self.incidents.iter().map(|(name, about)| IncidentView::of(name, about)).collect(),
             orders: self.orders.as_deref(),

@@ -8,8 +8,9 @@ use nameward_messages::namespaces::Vantage;
 use nameward_messages::probe::PathKey;
 use nameward_messages::{Mono, NetnsCookie};
 
-/// Most ports held at once; the one that was used longest ago makes room.
-const MOST: usize = 64;
+/// Most ports held at once; the one that was used longest ago makes room. Enough for the namespaces of a node and what
+/// diagnosis asks beside.
+const MOST: usize = 1024;
 
 /// The held ports. A port is lent to one probe at a time.
 #[derive(Clone, Debug, Default)]

@@ -200,7 +200,8 @@ impl ProberMind {
         let confirm = &self.confirm;
         let picked = self.schedule.pick(self.round + 1, now.mono, |path| confirm.suspects(path));
         let timeout = self.config.probe.timeout.0;
-        let shots: Vec<Shot> = picked.iter().filter_map(|one| Shot::round(one, timeout)).collect();
+        let random = &mut self.random;
+        let shots: Vec<Shot> = picked.iter().filter_map(|one| Shot::round(one, timeout, random.u64(..))).collect();
         if shots.is_empty() {
             return;
         }
@@ -215,10 +216,11 @@ impl ProberMind {
         let schedule = &self.schedule;
         let paths = self.confirm.take_due(now.mono, |path| schedule.last(path).map(|one| &*one.planned.costs));
         let timeout = self.config.probe.timeout.0;
+        let random = &mut self.random;
         let shots: Vec<Shot> = paths
             .iter()
-            .filter_map(|path| self.schedule.last(path))
-            .flat_map(|one| Shot::confirm(&one, timeout))
+            .filter_map(|path| schedule.last(path))
+            .flat_map(|one| Shot::confirm(&one, timeout, || random.u64(..)))
             .collect();
         if !shots.is_empty() {
             self.run(now, shots, jobs::Kind::Confirm { paths }, out);
@@ -236,6 +238,7 @@ impl ProberMind {
                 namespaces: &self.namespaces,
                 schedule: &self.schedule,
                 questions: &questions,
+                random: self.random.u64(..),
             };
             request.items.into_iter().take(jobs::MOST_ITEMS).filter_map(|item| known.shot(item)).collect()
         };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use nameward_config::Config;
+use nameward_config::{Also, Config};
 use nameward_messages::namespaces::{Namespace, Vantage};
 use nameward_messages::probe::{Expect, PathKey, QueryType, Question, QuestionKind};
 use nameward_messages::targets::{DnsPod, Family, Target, TargetKind, Targets, Transport};
@@ -36,7 +36,7 @@ pub enum Account {
 pub struct Planned {
     /// Port to ask.
     pub port: u16,
-    /// The questions in turn (more than one only for extra names).
+    /// The questions in turn (more than one only for extra names). [`fresh`] makes what is really asked of them.
     pub questions: Arc<[Arc<Question>]>,
     /// Where from, if not from the host.
     pub place: Option<Place>,
@@ -79,7 +79,36 @@ impl Questions {
         if !extra.is_empty() {
             kinds.push((QuestionKind::Extra, extra.into()));
         }
+        let also = |kind| config.probe.also.contains(&kind);
+        let mut more = |kind, name: String, qtype, expect| {
+            kinds.push((kind, Arc::new([Arc::new(Question { kind, name, qtype, expect })])));
+        };
+        if also(Also::Held) {
+            more(QuestionKind::Held, internal.name.clone(), qtype, internal.expect.clone());
+        }
+        if also(Also::OtherType) {
+            let other = if qtype == QueryType::A { QueryType::Aaaa } else { QueryType::A };
+            more(QuestionKind::OtherType, internal.name.clone(), other, Expect::NoError);
+        }
+        if let Some(ip) = known.iter().find(|ip| Family::of(**ip) == family).filter(|_| also(Also::Reverse)) {
+            more(QuestionKind::Reverse, reverse(*ip), QueryType::Ptr, Expect::Settled);
+        }
+        if also(Also::Absent) {
+            more(QuestionKind::Absent, format!("{ABSENT}.{domain}."), qtype, Expect::NoSuchName);
+        }
+        if !config.probe.large_name.is_empty() {
+            let name = absolute(&config.probe.large_name);
+            // CoreDNS's plugin kubernetes has no text to give; what lies outside has no hundred addresses.
+            let inside = name.to_ascii_lowercase().ends_with(&format!(".{}.", domain.to_ascii_lowercase()));
+            more(QuestionKind::Large, name, if inside { qtype } else { QueryType::Txt }, Expect::Arrives);
+        }
         Self { kinds, internal }
+    }
+
+    /// The internal name, asked of a server that need not know it: any reply is right.
+    fn any_reply(&self) -> (QuestionKind, Arc<[Arc<Question>]>) {
+        let question = Question { expect: Expect::AnyReply, ..Question::clone(&self.internal) };
+        (QuestionKind::Internal, Arc::new([Arc::new(question)]))
     }
 
     /// The question for a path that may lie outside the plan. A server that is not known to serve the cluster is asked
@@ -96,6 +125,48 @@ impl Questions {
                 Arc::clone(question)
             }
         }
+    }
+}
+
+/// `MAXNS` of glibc's and musl's resolv.h.
+const NAMESERVERS: usize = 3;
+/// The label of a name that must not exist, before it is made unique.
+const ABSENT: &str = "nameward-absent";
+
+/// What is asked this time: a name that must not exist is a new one each time, else caches would answer.
+#[must_use]
+pub fn fresh(question: &Arc<Question>, random: u64) -> Arc<Question> {
+    if question.kind != QuestionKind::Absent {
+        return Arc::clone(question);
+    }
+    let name = format!("{ABSENT}-{random:016x}{}", question.name.strip_prefix(ABSENT).unwrap_or("."));
+    Arc::new(Question { name, ..Question::clone(question) })
+}
+
+/// The name under which an address is looked up: RFC 1035 section 3.5, RFC 3596 section 2.5.
+fn reverse(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa.")
+        }
+        IpAddr::V6(v6) => {
+            let nibbles = v6.octets().into_iter().rev().map(|octet| format!("{:x}.{:x}.", octet & 15, octet >> 4));
+            nibbles.collect::<String>() + "ip6.arpa."
+        }
+    }
+}
+
+/// Whether a kind of question is put on a way. What tells nothing new from another vantage is asked from the host alone,
+/// so that a node with many pods costs little more.
+fn is_put(kind: QuestionKind, path: &PathKey) -> bool {
+    let (udp, host) = (path.transport == Transport::Udp, path.vantage == Vantage::Host);
+    let service = path.target.kind == TargetKind::Service;
+    match kind {
+        QuestionKind::Internal | QuestionKind::External | QuestionKind::Extra | QuestionKind::Large => true,
+        QuestionKind::Held => udp && service,
+        QuestionKind::OtherType => udp && (host || service),
+        QuestionKind::Reverse | QuestionKind::Absent => udp && host,
     }
 }
 
@@ -121,6 +192,7 @@ pub fn lay_out(
     namespaces: &BTreeMap<NetnsCookie, Namespace>,
 ) -> Paths {
     let questions = Questions::new(config, targets);
+    let any_reply = [questions.any_reply()];
     let asked = everywhere(config, node, targets);
     let mut paths = Paths::new();
     for one in &asked {
@@ -137,6 +209,9 @@ pub fn lay_out(
         let internal = questions.kinds.get(..1).unwrap_or_default();
         for one in own_nameservers(namespace, targets, &asked) {
             insert(&mut paths, &vantage, Some(&place), &one, internal);
+        }
+        for one in loopback_nameservers(namespace, targets) {
+            insert(&mut paths, &vantage, Some(&place), &one, &any_reply);
         }
     }
     paths
@@ -160,6 +235,9 @@ fn insert(
         for (kind, questions) in kinds {
             let always = asked.own && place.is_none() && *kind == QuestionKind::Internal;
             let key = PathKey { vantage: vantage.clone(), target: asked.target.clone(), transport, question: *kind };
+            if !is_put(*kind, &key) {
+                continue;
+            }
             let planned = Planned {
                 port,
                 questions: Arc::clone(questions),
@@ -199,8 +277,9 @@ fn everywhere(config: &Config, node: &NodeName, targets: &Targets) -> Vec<Asked>
         }
         asked.push(Asked {
             target: Target { kind: TargetKind::Service, ip: *ip },
-            udp: service.udp_port.as_ref().map(|port| port.port),
-            tcp: service.tcp_port.as_ref().map(|port| port.port),
+            // Resolvers ask by both, whether the Service has the port or not: that it lacks one must show.
+            udp: service.udp_port.as_ref().or(service.tcp_port.as_ref()).map(|port| port.port),
+            tcp: service.tcp_port.as_ref().or(service.udp_port.as_ref()).map(|port| port.port),
             costs: costs.into(),
             own: false,
         });
@@ -211,13 +290,33 @@ fn everywhere(config: &Config, node: &NodeName, targets: &Targets) -> Vec<Asked>
 /// Nameservers of a pod's own that are none of the cluster's. Only a pod whose search list names the cluster's domain is
 /// meant to use cluster DNS; the nameservers of another (`dnsPolicy: Default` or `None`) owe us no answer.
 fn own_nameservers(namespace: &Namespace, targets: &Targets, asked: &[Asked]) -> Vec<Asked> {
-    let resolv = &namespace.resolv;
-    let services = format!("svc.{}", targets.cluster_domain.trim_end_matches('.'));
-    if resolv.read_from.is_none() || !resolv.search.iter().any(|s| s.trim_end_matches('.').ends_with(&services)) {
+    if !uses_cluster_dns(namespace, targets) {
         return Vec::new();
     }
     let known = |ip: &IpAddr| asked.iter().any(|one| one.target.ip == *ip);
-    let mut servers: Vec<IpAddr> = resolv.nameservers.iter().copied().filter(|ip| !known(ip)).collect();
+    nameservers(namespace, |ip| !known(ip))
+}
+
+/// Loopback addresses that a pod that is not meant to use cluster DNS names: whatever else they owe, somebody must be
+/// there. CoreDNS's own are left out: it listens there itself.
+fn loopback_nameservers(namespace: &Namespace, targets: &Targets) -> Vec<Asked> {
+    let coredns = targets.pods.iter().any(|pod| pod.uid == namespace.pod);
+    if coredns || namespace.resolv.read_from.is_none() || uses_cluster_dns(namespace, targets) {
+        return Vec::new();
+    }
+    nameservers(namespace, IpAddr::is_loopback)
+}
+
+fn uses_cluster_dns(namespace: &Namespace, targets: &Targets) -> bool {
+    let resolv = &namespace.resolv;
+    let services = format!("svc.{}", targets.cluster_domain.trim_end_matches('.'));
+    resolv.read_from.is_some() && resolv.search.iter().any(|s| s.trim_end_matches('.').ends_with(&services))
+}
+
+fn nameservers(namespace: &Namespace, which: impl Fn(&IpAddr) -> bool) -> Vec<Asked> {
+    // No resolver reads more of them.
+    let read = namespace.resolv.nameservers.iter().take(NAMESERVERS);
+    let mut servers: Vec<IpAddr> = read.copied().filter(which).collect();
     servers.sort_unstable();
     servers.dedup();
     servers

@@ -3,17 +3,21 @@
 //! Sockets come in batches, a batch with one entry per namespace; everything after that happens on the runtime's
 //! workers, with no thread per probe.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::join;
 use futures::stream::{self, FuturesUnordered};
 use nameward_kernel::exchange::udp::Line;
 use nameward_kernel::exchange::{Ask, Query, Talk, tcp, udp};
 use nameward_kernel::sockets::{Granted, NamedNetns, SocketSource, Wish};
-use nameward_messages::probe::{Expect, NotAsked, Observation, Outcome, Purpose, QueryType, Question};
+use nameward_messages::probe::{
+    Expect, NotAsked, Observation, Outcome, PathKey, Purpose, QueryType, Question, QuestionKind,
+};
 use nameward_messages::targets::{Family, Transport};
 use nameward_supervision::clock;
 
@@ -56,7 +60,8 @@ pub async fn shoot(tools: &Tools, job: Job) -> Vec<Observation> {
 async fn one_batch(tools: &Tools, shots: Vec<Shot>) -> Vec<Observation> {
     let granted = tools.sockets.open(wishes(&shots)).await;
     let mut results: Vec<Observation> = Vec::with_capacity(shots.len());
-    let mut under_way = FuturesUnordered::new();
+    let under_way = FuturesUnordered::new();
+    let mut on_held: BTreeMap<PathKey, Vec<(Shot, OwnedFd, Asks)>> = BTreeMap::new();
     let mut encoded = Encoded::default();
     let mut shots = shots.into_iter();
     for (count, granted) in counts(shots.as_slice()).into_iter().zip(granted) {
@@ -64,16 +69,26 @@ async fn one_batch(tools: &Tools, shots: Vec<Shot>) -> Vec<Observation> {
         for shot in shots.by_ref().take(count) {
             let socket = sockets.next().unwrap_or(Err(NotAsked::LocalError));
             match (socket, encoded.asks(&shot)) {
-                (Ok(socket), Some(asks)) => under_way.push(one(tools, shot, socket, asks)),
+                (Ok(socket), Some(asks)) if is_held(&shot) => {
+                    on_held.entry(shot.path.clone()).or_default().push((shot, socket, asks));
+                }
+                (Ok(socket), Some(asks)) => under_way.push(one(shot, socket, asks)),
                 (Err(why), _) => results.push(observe(shot, not_asked(why))),
                 (_, None) => results.push(observe(shot, not_asked(NotAsked::LocalError))),
             }
         }
     }
-    while let Some(observation) = under_way.next().await {
-        results.push(observation);
-    }
+    let held: FuturesUnordered<_> = on_held.into_values().map(|group| held_port(tools, group)).collect();
+    let (on_fresh, on_held) = join(under_way.collect::<Vec<_>>(), held.collect::<Vec<_>>()).await;
+    results.extend(on_fresh);
+    results.extend(on_held.into_iter().flatten());
     results
+}
+
+/// Whether a shot is to leave from the port that is held for its path.
+fn is_held(shot: &Shot) -> bool {
+    shot.path.transport == Transport::Udp
+        && (shot.purpose == Purpose::HeldPort || shot.path.question == QuestionKind::Held)
 }
 
 /// How many shots in a row have the same vantage.
@@ -97,31 +112,40 @@ fn sockets(granted: Granted, count: usize) -> Vec<Result<OwnedFd, NotAsked>> {
 }
 
 /// One probe.
-async fn one(tools: &Tools, shot: Shot, socket: OwnedFd, asks: Asks) -> Observation {
+async fn one(shot: Shot, socket: OwnedFd, asks: Asks) -> Observation {
     let talk = match (shot.path.transport, &shot.purpose) {
         (Transport::Tcp, _) => tcp::exchange(socket, &asks.first, shot.patience).await,
-        (Transport::Udp, Purpose::HeldPort) => held_port(tools, &shot, socket, &asks.first).await,
         (Transport::Udp, Purpose::Both) => both(socket, asks, shot.patience).await,
         (Transport::Udp, _) => udp::exchange(socket, &asks.first, shot.patience).await,
     };
     observe(shot, talk)
 }
 
-/// Asks over the port that is held for the path; the first time, it becomes held.
-async fn held_port(tools: &Tools, shot: &Shot, fresh: OwnedFd, ask: &Ask) -> Talk {
-    let Some((loan, line)) = tools.held.lend(&shot.path) else {
-        return udp::exchange(fresh, ask, shot.patience).await;
-    };
+/// Asks over the port that is held for the path of these shots, all of them from there: a confirmation from fresh ports
+/// would say nothing about it. The first time, a port becomes held.
+async fn held_port(tools: &Tools, group: Vec<(Shot, OwnedFd, Asks)>) -> Vec<Observation> {
+    let mut fresh = None;
+    let (mut shots, mut asks) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
+    for (shot, socket, ask) in group {
+        fresh = fresh.or(Some(socket));
+        shots.push(shot);
+        asks.push(ask.first);
+    }
+    let none = |shots: Vec<Shot>, why| shots.into_iter().map(|shot| observe(shot, not_asked(why))).collect();
+    let (Some(first), Some(fresh)) = (shots.first(), fresh) else { return Vec::new() };
+    // Another job asks from it at this moment: nothing is learned.
+    let Some((loan, line)) = tools.held.lend(&first.path) else { return none(shots, NotAsked::LocalError) };
     let line = match line {
         Some(line) => line,
         None => match Line::new(fresh) {
             Ok(line) => line,
-            Err(_) => return not_asked(NotAsked::NoResources),
+            Err(_) => return none(shots, NotAsked::NoResources),
         },
     };
-    let mut talks = line.exchange(std::slice::from_ref(ask), shot.patience).await;
+    let patience = shots.iter().map(|shot| shot.patience).max().unwrap_or_default();
+    let talks = line.exchange(&asks, patience).await;
     loan.give_back(line, clock::now().mono);
-    talks.pop().unwrap_or_else(|| not_asked(NotAsked::LocalError))
+    shots.into_iter().zip(talks).map(|(shot, talk)| observe(shot, talk)).collect()
 }
 
 /// Asks for both types over one port, as resolvers do. The worse result counts: what fails is the pair.
@@ -173,7 +197,8 @@ impl Encoded {
     /// `None`: the name cannot be asked for.
     fn asks(&mut self, shot: &Shot) -> Option<Asks> {
         let to = SocketAddr::new(shot.path.target.ip, shot.port);
-        let edns = (shot.purpose == Purpose::Edns).then_some(EDNS);
+        let large = shot.purpose == Purpose::Edns || shot.path.question == QuestionKind::Large;
+        let edns = large.then_some(EDNS);
         let first = self.ask(&shot.question, edns, to)?;
         let second = match shot.purpose {
             Purpose::Both => self.ask(&Arc::new(companion(&shot.question)), edns, to),

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nameward_config::{Config, Period};
+use nameward_config::{Also, Config, Period};
 use nameward_kernel::enter::{EnterPool, Netns};
 use nameward_kernel::sockets::LocalSockets;
 use nameward_messages::health::ActorName;
@@ -16,7 +16,7 @@ use nameward_messages::probe::{
     NotAsked, Outcome, PathKey, ProbeItem, ProbeRequest, ProberTells, Purpose, QuestionKind,
 };
 use nameward_messages::report::NodeOrders;
-use nameward_messages::targets::{DnsPod, Target, TargetKind, Targets, Transport};
+use nameward_messages::targets::{DnsPod, DnsService, ServicePort, Target, TargetKind, Targets, Transport};
 use nameward_messages::{ObjectKey, PodUid, RequestId};
 use nameward_prober::actor::{ProberActor, ProberMessage, Wiring};
 use nameward_supervision::{Listener, RestartBudget, Supervisor, clock, inbox};
@@ -97,6 +97,14 @@ fn targets() -> Arc<Targets> {
         terminating: false,
     };
     Arc::new(Targets {
+        // The server stands for the Service too, with no rules in between.
+        service: Some(DnsService {
+            key: ObjectKey::new("kube-system", "kube-dns"),
+            cluster_ips: vec![SERVER.into()],
+            udp_port: Some(ServicePort { name: "dns".to_owned(), port: 53 }),
+            tcp_port: None,
+            internal_traffic_local: false,
+        }),
         pods: vec![pod],
         cluster_domain: "cluster.local".to_owned(),
         kubernetes_service: vec![[10, 96, 0, 1].into()],
@@ -140,6 +148,7 @@ async fn scenario() {
 
     let mut config = Config::default();
     config.probe.interval = Period::secs(1);
+    config.probe.also = vec![Also::Held];
     let wiring = Wiring::new("node1".into(), Arc::new(LocalSockets::new(pool)), vec![hears]);
     let (outlet, inbox) = inbox(ActorName::Prober, 64);
     let mut supervisor = Supervisor::new(RestartBudget::default());
@@ -152,14 +161,23 @@ async fn scenario() {
 
     // A round from everywhere, and the server saw every vantage's own address.
     let ProberTells::Round(round) = next(&mut tells).await else { panic!("a round comes first") };
-    assert_eq!(round.observations.len(), 3);
+    assert_eq!(round.observations.len(), 9, "the pod, the Service, and the Service from a held port, from each");
     assert!(round.observations.iter().all(|one| one.outcome == Outcome::Answered), "{round:?}");
-    let mut from: Vec<IpAddr> = Vec::new();
-    while from.len() < 3 {
-        from.push(clients.recv().await.unwrap().ip());
+    let mut first: Vec<SocketAddr> = Vec::new();
+    while first.len() < 9 {
+        first.push(clients.recv().await.unwrap());
     }
+    let mut from: Vec<IpAddr> = first.iter().map(SocketAddr::ip).collect();
     from.sort_unstable();
+    from.dedup();
     assert_eq!(from, [[10, 244, 1, 1], [10, 244, 1, 2], [10, 244, 1, 3]].map(IpAddr::from));
+
+    // From each vantage one port is held from round to round; the others are fresh.
+    let mut second: Vec<SocketAddr> = Vec::new();
+    while second.len() < 9 {
+        second.push(clients.recv().await.unwrap());
+    }
+    assert_eq!(second.iter().filter(|client| first.contains(client)).count(), 3, "{first:?} {second:?}");
 
     // A held port stays the same from request to request; the others are fresh.
     let vantage = |n: usize| Vantage::Pod {
@@ -215,10 +233,10 @@ async fn scenario() {
     }
     outlet.tell(ProberMessage::Namespace(gone(&namespaces[1])));
 
-    // The server dies: both remaining paths are suspected, each once.
+    // The server dies: the remaining paths are suspected, each once.
     server.abort();
     let mut suspected = Vec::new();
-    while suspected.len() < 2 {
+    while suspected.len() < 6 {
         match next(&mut tells).await {
             ProberTells::Suspected(one) => {
                 assert!(one.observations.iter().filter(|o| o.outcome.good() == Some(false)).count() >= 3);
@@ -235,7 +253,7 @@ async fn scenario() {
     let (seen, _clients) = unbounded_channel();
     tokio::spawn(serve(UdpSocket::bind((IpAddr::from(SERVER), 53)).await.unwrap(), seen));
     let mut cleared = 0;
-    while cleared < 2 {
+    while cleared < 6 {
         if let ProberTells::Cleared { recovered, .. } = next(&mut tells).await {
             assert!(recovered);
             cleared += 1;

@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn shared_rungs_are_shared_remedies_and_node_rungs_are_not() {
         for (cause, rungs) in LADDERS {
-            for rung in rungs {
+            for rung in *rungs {
                 match rung {
                     Rung::Shared(kind) => assert!(kind.shared(), "{cause}: {kind}"),
                     Rung::Node(kind) => assert!(!kind.shared(), "{cause}: {kind}"),

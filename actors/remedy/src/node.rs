@@ -99,7 +99,13 @@ impl NodeMind {
             Input::Diagnosis(DiagnosisTells::Ended { key, .. }) => {
                 self.standing.remove(&key);
             }
-            Input::Diagnosis(DiagnosisTells::Deferred(_) | DiagnosisTells::Examined(_) | DiagnosisTells::Matrix(_))
+            Input::Diagnosis(
+                DiagnosisTells::Deferred(_)
+                | DiagnosisTells::Examined(_)
+                | DiagnosisTells::Matrix(_)
+                | DiagnosisTells::Unmodelled(_)
+                | DiagnosisTells::Recovered(_),
+            )
             | Input::Tick => {}
             Input::Orders(orders) => {
                 self.permit = match (orders.permit, self.permit.take()) {

@@ -23,6 +23,7 @@ mod dns;
 mod pods;
 mod policy;
 mod view;
+mod workload;
 
 #[cfg(feature = "actor")]
 pub mod actor;

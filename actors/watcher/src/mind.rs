@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use nameward_messages::cluster_view::{ClusterView, KillSwitch};
 use nameward_messages::health::Stage;
-use nameward_messages::pods::{ContainerOomKilled, PodChanged, RolloutObserved};
+use nameward_messages::pods::{ContainerOomKilled, HostNetworkPod, PodChanged, RolloutObserved};
 use nameward_messages::report::NodeOrders;
 use nameward_messages::targets::Targets;
+use nameward_messages::workload::CorednsPodState;
 use nameward_messages::{Mono, Now};
 
 use crate::dns::Dns;
 use crate::input::{Input, Link, Role, Settings, Snapshot, Watch};
 use crate::kills::SeenKills;
-use crate::pods::LocalPods;
+use crate::pods::{LocalPods, MOST_MISFITS, misfit};
 use crate::policy::Policy;
 use crate::view::Sources;
+use crate::workload;
 use nameward_cluster::wire::Pod;
 
 /// A watch may be away for this long before anything is said about it.
@@ -35,6 +37,10 @@ pub enum Tell {
     Pod(PodChanged),
     /// A CoreDNS container was killed for want of memory.
     OomKilled(ContainerOomKilled),
+    /// What the containers of this node's CoreDNS pods do, whole.
+    Coredns(Arc<Vec<CorednsPodState>>),
+    /// Pods of this node that get the node's resolver and need the cluster's, whole.
+    Misfits(Arc<Vec<HostNetworkPod>>),
     /// A rollout of the DNS workload began, went on or ended.
     Rollout(RolloutObserved),
     /// This node's orders.
@@ -67,6 +73,8 @@ pub struct WatcherMind {
     sources: Sources,
     not_found: Option<String>,
     told_targets: Option<Arc<Targets>>,
+    told_coredns: Arc<Vec<CorednsPodState>>,
+    told_misfits: Arc<Vec<HostNetworkPod>>,
     told_orders: Option<NodeOrders>,
     told_switch: Option<KillSwitch>,
     told_stage: Option<Stage>,
@@ -93,6 +101,8 @@ impl WatcherMind {
             sources: Sources::default(),
             not_found: None,
             told_targets: None,
+            told_coredns: Arc::default(),
+            told_misfits: Arc::default(),
             told_orders: None,
             told_switch: None,
             told_stage: None,
@@ -250,6 +260,8 @@ impl WatcherMind {
             self.view_changed(at);
         }
         self.tell_kills(out);
+        self.tell_coredns(out);
+        self.tell_misfits(out);
         let switch = self.policy.state();
         if self.told_switch != Some(switch) {
             self.told_switch = Some(switch);
@@ -268,6 +280,24 @@ impl WatcherMind {
         let local = self.local.values().filter(|pod| self.dns.serves(pod, targets));
         for pod in local.chain(self.sources.pods.values()) {
             out.extend(self.seen.fresh(pod).into_iter().map(Tell::OomKilled));
+        }
+    }
+
+    fn tell_coredns(&mut self, out: &mut Vec<Tell>) {
+        let targets = self.told_targets.as_deref();
+        let serving = self.local.values().filter(|pod| self.dns.serves(pod, targets)).take(workload::MOST);
+        let now: Vec<CorednsPodState> = serving.map(|pod| workload::state(pod)).collect();
+        if *self.told_coredns != now {
+            self.told_coredns = Arc::new(now);
+            out.push(Tell::Coredns(Arc::clone(&self.told_coredns)));
+        }
+    }
+
+    fn tell_misfits(&mut self, out: &mut Vec<Tell>) {
+        let now: Vec<HostNetworkPod> = self.local.values().filter_map(|pod| misfit(pod)).take(MOST_MISFITS).collect();
+        if *self.told_misfits != now {
+            self.told_misfits = Arc::new(now);
+            out.push(Tell::Misfits(Arc::clone(&self.told_misfits)));
         }
     }
 

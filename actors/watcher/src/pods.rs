@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nameward_cluster::names::IGNORE;
 use nameward_cluster::wire::Pod;
 use nameward_messages::PodUid;
-use nameward_messages::pods::{DnsPolicy, LocalPod, PodChanged};
+use nameward_messages::pods::{DnsPolicy, HostNetworkPod, LocalPod, PodChanged};
 
 use crate::input::Snapshot;
 
@@ -32,6 +32,23 @@ impl LocalPods {
         self.told = now;
         changes
     }
+}
+
+/// Most host-network pods that are told of.
+pub(crate) const MOST_MISFITS: usize = 32;
+
+/// A pod that gets the node's resolver and is told a name of the cluster.
+pub(crate) fn misfit(pod: &Pod) -> Option<HostNetworkPod> {
+    let known = local(pod);
+    let concerned = known.host_network
+        && known.dns_policy == DnsPolicy::ClusterFirst
+        && known.running
+        && !known.terminating
+        && !known.ignored;
+    let mut told = pod.spec.containers.iter().filter(|_| concerned);
+    let (container, name) = told.find_map(|c| Some((c.name.clone(), c.names_cluster()?.to_owned())))?;
+    let (uid, key, dns_nameservers) = (known.uid, known.key, known.dns_nameservers);
+    Some(HostNetworkPod { uid, key, dns_nameservers, container, name })
 }
 
 fn local(pod: &Pod) -> LocalPod {

@@ -17,6 +17,7 @@ use nameward_messages::pods::RolloutObserved;
 use nameward_messages::{Mono, NodeName, ObjectKey, PodUid};
 
 use crate::input::{Settings, Snapshot};
+use crate::workload;
 
 /// What the view is made of.
 #[derive(Debug, Default)]
@@ -54,6 +55,7 @@ impl Sources {
         let workload = self.workload(service, settings);
         ClusterView {
             pods: self.pods.values().map(|pod| pod_view(pod)).collect(),
+            coredns: self.pods.values().take(workload::MOST).map(|pod| workload::state(pod)).collect(),
             rollout: workload.map(|(_, found)| rollout(found)).unwrap_or_default(),
             workload: workload.map(|(kind, found)| workload_view(kind, found)),
             budgets: self.budgets.values().map(|budget| self.budget_view(budget)).collect(),
@@ -191,8 +193,8 @@ fn node_view(node: &NodeObject) -> NodeView {
     NodeView {
         name: NodeName(node.metadata.name.clone()),
         uid: node.metadata.uid.clone(),
-        ready: None,
-        unschedulable: None,
+        ready: node.ready(),
+        unschedulable: node.spec.map(|spec| spec.unschedulable),
         terminating: node.metadata.deletion_timestamp.is_some(),
     }
 }

@@ -224,6 +224,18 @@ impl Handle {
         self.shared.state().journal.entries()
     }
 
+    /// The entries of the log after the first `read` ever written, and how many were ever written.
+    pub(crate) fn log_since(&self, read: u64) -> (Vec<LogEntry>, u64) {
+        let state = self.shared.state();
+        (state.journal.since(read), state.journal.added())
+    }
+
+    /// Told the version after each change of what controllers and kubelets look at: not of reports, incidents, leases and
+    /// events, which come every second.
+    pub(crate) fn workload_changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.workloads.subscribe()
+    }
+
     /// How many older entries of the log were let go.
     #[must_use]
     pub fn log_dropped(&self) -> u64 {

@@ -71,6 +71,17 @@ impl Journal {
         self.entries.iter().cloned().collect()
     }
 
+    /// Those after the first `read` ever added.
+    pub(crate) fn since(&self, read: u64) -> Vec<LogEntry> {
+        let skip = usize::try_from(read.saturating_sub(self.dropped)).unwrap_or(usize::MAX);
+        self.entries.iter().skip(skip).cloned().collect()
+    }
+
+    /// How many were ever added.
+    pub(crate) fn added(&self) -> u64 {
+        self.dropped + self.entries.len() as u64
+    }
+
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }

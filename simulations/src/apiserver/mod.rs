@@ -106,6 +106,7 @@ impl ApiServer {
         let shared = Shared {
             state: Mutex::new(State::new(options.seed, options.history, options.tokens)),
             changed: signal::Sender::new(0),
+            workloads: signal::Sender::new(0),
             cut: signal::Sender::new(0),
             outage: signal::Sender::new(Outage::None),
             started: Instant::now(),
@@ -141,6 +142,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// The version after the latest change.
     pub(crate) changed: signal::Sender<u64>,
+    /// The version after the latest change of what controllers look at.
+    pub(crate) workloads: signal::Sender<u64>,
     /// Counts up when all watches are cut.
     pub(crate) cut: signal::Sender<u64>,
     pub(crate) outage: signal::Sender<Outage>,
@@ -208,9 +211,10 @@ impl Shared {
     }
 
     fn tell(&self, state: MutexGuard<'_, State>) {
-        let version = state.version;
+        let (version, workloads) = (state.version, state.workloads);
         drop(state);
         self.changed.send_if_modified(|known| std::mem::replace(known, version) != version);
+        self.workloads.send_if_modified(|known| std::mem::replace(known, workloads) != workloads);
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) resources: BTreeMap<String, Arc<Resource>>,
     tables: BTreeMap<String, Table>,
     pub(crate) version: u64,
+    /// The version of the latest change of what controllers look at.
+    pub(crate) workloads: u64,
     pub(crate) random: fastrand::Rng,
     pub(crate) tokens: BTreeMap<String, User>,
     pub(crate) faults: Faults,
@@ -58,6 +60,7 @@ impl State {
             resources,
             tables: BTreeMap::new(),
             version: 0,
+            workloads: 0,
             random: fastrand::Rng::with_seed(seed),
             tokens,
             faults: Faults::default(),
@@ -140,6 +143,9 @@ impl State {
     pub(crate) fn commit(&mut self, resource: &Resource, mut object: Value, gone: bool, at: Instant) -> Arc<Value> {
         self.version += 1;
         let version = self.version;
+        if !matches!(resource.plural.as_str(), "leases" | "nodeagents" | "dnsincidents" | "events") {
+            self.workloads = version;
+        }
         put(&mut object, &["metadata", "resourceVersion"], version.to_string());
         let key =
             (text(&object, &["metadata", "namespace"]).to_owned(), text(&object, &["metadata", "name"]).to_owned());

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use super::process::ProcessFault;
+
 /// One line of its input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -37,8 +39,33 @@ pub enum Command {
     Ready(u16),
     /// `record NAME IP`: one more record.
     Record(String, IpAddr),
+    /// `instead NAME IP`: this address and no other for one name.
+    Instead(String, IpAddr),
+    /// `wildcard IP`: this address for every name of the zone that does not exist.
+    Wildcard(IpAddr),
+    /// `zone NAME`: serves this zone, with a final dot, instead of `cluster.local.`.
+    Zone(String),
+    /// `aaaa nxdomain|servfail|refuse|drop`: this for every AAAA query.
+    Aaaa(Aaaa),
+    /// `bufsize OCTETS`: by UDP, longer answers are cut, whatever the client says.
+    BufSize(u16),
+    /// `large NAME COUNT`: so many addresses under one name.
+    Large(String, u16),
+    /// `forward IP IP…`: other upstreams, in turn.
+    Forward(Vec<IpAddr>),
+    /// `unsynced`, `forbidden`, `forward-limit`, `capacity QUERIES`: see [`ProcessFault`].
+    Process(ProcessFault),
     /// `exit CODE`.
     Exit(u8),
+}
+
+/// What becomes of AAAA queries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aaaa {
+    /// This code.
+    Code(Code),
+    /// No answer.
+    Drop,
 }
 
 /// Response codes that can be forced.
@@ -81,8 +108,22 @@ impl FromStr for Command {
             ["health", code] => Self::Health(code.parse().map_err(|_| no())?),
             ["ready", code] => Self::Ready(code.parse().map_err(|_| no())?),
             ["record", name, ip] => Self::Record((*name).to_owned(), ip.parse().map_err(|_| no())?),
+            ["instead", name, ip] => Self::Instead(name.to_lowercase(), ip.parse().map_err(|_| no())?),
+            ["wildcard", ip] => Self::Wildcard(ip.parse().map_err(|_| no())?),
+            ["zone", name] if name.ends_with('.') => Self::Zone(name.to_lowercase()),
+            ["aaaa", "drop"] => Self::Aaaa(Aaaa::Drop),
+            ["aaaa", code] => match code.parse()? {
+                Self::Code(code) => Self::Aaaa(Aaaa::Code(code)),
+                _ => return Err(no()),
+            },
+            ["bufsize", octets] => Self::BufSize(octets.parse().map_err(|_| no())?),
+            ["large", name, count] => Self::Large(name.to_lowercase(), count.parse().map_err(|_| no())?),
+            ["forward", servers @ ..] if !servers.is_empty() => {
+                let servers: Result<Vec<IpAddr>, _> = servers.iter().map(|ip| ip.parse()).collect();
+                Self::Forward(servers.map_err(|_| no())?)
+            }
             ["exit", code] => Self::Exit(code.parse().map_err(|_| no())?),
-            _ => return Err(no()),
+            _ => Self::Process(line.parse().map_err(|_| no())?),
         })
     }
 }
@@ -107,7 +148,45 @@ impl fmt::Display for Command {
             Self::Health(code) => write!(f, "health {code}"),
             Self::Ready(code) => write!(f, "ready {code}"),
             Self::Record(name, ip) => write!(f, "record {name} {ip}"),
+            Self::Instead(name, ip) => write!(f, "instead {name} {ip}"),
+            Self::Wildcard(ip) => write!(f, "wildcard {ip}"),
+            Self::Zone(name) => write!(f, "zone {name}"),
+            Self::Aaaa(Aaaa::Drop) => f.write_str("aaaa drop"),
+            Self::Aaaa(Aaaa::Code(code)) => write!(f, "aaaa {}", Self::Code(*code)),
+            Self::BufSize(octets) => write!(f, "bufsize {octets}"),
+            Self::Large(name, count) => write!(f, "large {name} {count}"),
+            Self::Forward(servers) => {
+                f.write_str("forward")?;
+                servers.iter().try_for_each(|ip| write!(f, " {ip}"))
+            }
+            Self::Process(fault) => fault.fmt(f),
             Self::Exit(code) => write!(f, "exit {code}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_read_as_it_is_written() {
+        for line in [
+            "wrong 10.0.0.1",
+            "instead kubernetes.default.svc.cluster.local. 10.96.0.99",
+            "wildcard 198.51.100.9",
+            "zone corp.local.",
+            "aaaa drop",
+            "aaaa nxdomain",
+            "aaaa servfail",
+            "bufsize 512",
+            "large many.default.svc.cluster.local. 80",
+            "forward 172.30.0.254 172.30.0.253",
+        ] {
+            assert_eq!(line.parse::<Command>().unwrap().to_string(), line);
+        }
+        for line in ["aaaa ok", "zone corp.local", "forward", "large x", "instead x"] {
+            assert!(line.parse::<Command>().is_err(), "{line}");
         }
     }
 }

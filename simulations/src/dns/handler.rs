@@ -1,20 +1,22 @@
 //! The request handler: faults first, then the zone.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, UdpSocket};
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_proto::op::{Edns, Header, HeaderCounts, Metadata, ResponseCode};
+use hickory_proto::rr::RecordType;
 use hickory_server::net::runtime::Time;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 
 use super::Role;
-use super::command::{Code, Command};
+use super::command::{Aaaa, Code, Command};
+use super::process::Process;
 use super::zone::{self, Answer};
 
 /// What is wrong with the answers.
@@ -26,6 +28,13 @@ pub(super) struct Faults {
     pub wrong: Option<IpAddr>,
     pub truncate: bool,
     pub garbage: bool,
+    pub instead: BTreeMap<String, IpAddr>,
+    pub wildcard: Option<IpAddr>,
+    pub zone: Option<String>,
+    pub aaaa: Option<Aaaa>,
+    pub bufsize: Option<u16>,
+    pub large: BTreeMap<String, u16>,
+    pub forward: Vec<IpAddr>,
 }
 
 /// What handlers, listeners and the HTTP side share.
@@ -38,6 +47,17 @@ pub(super) struct Shared {
     pub health: AtomicU16,
     pub ready: AtomicU16,
     pub counts: Counts,
+    pub process: Process,
+    /// Queries forwarded, for upstreams that are asked in turn.
+    turn: AtomicUsize,
+}
+
+fn response(code: Code) -> ResponseCode {
+    match code {
+        Code::ServFail => ResponseCode::ServFail,
+        Code::Refused => ResponseCode::Refused,
+        Code::NxDomain => ResponseCode::NXDomain,
+    }
 }
 
 /// What `/metrics` tells.
@@ -62,6 +82,8 @@ impl Shared {
             health: AtomicU16::new(200),
             ready: AtomicU16::new(200),
             counts: Counts::default(),
+            process: Process::default(),
+            turn: AtomicUsize::new(0),
         }
     }
 
@@ -71,6 +93,7 @@ impl Shared {
         match command {
             Command::Ok => {
                 *faults = Faults::default();
+                self.process.heal();
                 self.health.store(200, Ordering::Relaxed);
                 self.ready.store(200, Ordering::Relaxed);
             }
@@ -81,6 +104,18 @@ impl Shared {
             Command::Wrong(ip) => faults.wrong = Some(*ip),
             Command::Truncate => faults.truncate = true,
             Command::Garbage => faults.garbage = true,
+            Command::Instead(name, ip) => {
+                faults.instead.insert(name.clone(), *ip);
+            }
+            Command::Wildcard(ip) => faults.wildcard = Some(*ip),
+            Command::Zone(name) => faults.zone = Some(name.clone()),
+            Command::Aaaa(what) => faults.aaaa = Some(*what),
+            Command::BufSize(octets) => faults.bufsize = Some(*octets),
+            Command::Large(name, count) => {
+                faults.large.insert(name.clone(), *count);
+            }
+            Command::Forward(servers) => faults.forward.clone_from(servers),
+            Command::Process(fault) => self.process.obey(*fault),
             Command::Health(code) => self.health.store(*code, Ordering::Relaxed),
             Command::Ready(code) => self.ready.store(*code, Ordering::Relaxed),
             Command::Record(name, ip) => {
@@ -99,24 +134,43 @@ impl Shared {
         let Ok(info) = request.request_info() else { return Answer::code(ResponseCode::FormErr) };
         let (name, kind) = (info.query.original().name().clone(), info.query.query_type());
         if let Some(code) = faults.code {
-            return Answer::code(match code {
-                Code::ServFail => ResponseCode::ServFail,
-                Code::Refused => ResponseCode::Refused,
-                Code::NxDomain => ResponseCode::NXDomain,
-            });
+            return Answer::code(response(code));
         }
-        if let Some(ip) = faults.wrong {
+        if let (Some(Aaaa::Code(code)), RecordType::AAAA) = (faults.aaaa, kind) {
+            return Answer::code(response(code));
+        }
+        let text = name.to_ascii().to_lowercase();
+        if let Some(ip) = faults.wrong.or(faults.instead.get(&text).copied()) {
             return Answer::addresses(&name, kind, &[ip]);
         }
+        if let Some(count) = faults.large.get(&text) {
+            // Documentation's addresses, RFC 5737 and RFC 2544.
+            let ip = |n: u16| IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + u32::from(n)));
+            return Answer::addresses(&name, kind, &(0..*count).map(ip).collect::<Vec<_>>());
+        }
         let (ours, upstream) = match &*lock(&self.role) {
-            Role::Cluster { records, upstream } => (zone::cluster(records, &name, kind), Some(*upstream)),
+            Role::Cluster { records, upstream } => {
+                let mut ours = zone::served(faults.zone.as_deref(), records, &name, kind);
+                if let (Some(ip), Some(ResponseCode::NXDomain)) = (faults.wildcard, ours.as_ref().map(|a| a.code)) {
+                    ours = Some(Answer::addresses(&name, kind, &[ip]));
+                }
+                (ours, Some(self.next_upstream(faults, *upstream)))
+            }
             Role::Upstream { answer } => (Some(zone::internet(IpAddr::V4(*answer), &name, kind)), None),
         };
         match (ours, upstream) {
+            (Some(_), Some(_)) if self.process.unsynced() => Answer::code(ResponseCode::ServFail),
+            (None, Some(_)) if self.process.rejects() => Answer::code(ResponseCode::Refused),
             (Some(answer), _) => answer,
             (None, Some(upstream)) => zone::forward(upstream, request.as_slice()).await,
             (None, None) => Answer::code(ResponseCode::Refused),
         }
+    }
+
+    fn next_upstream(&self, faults: &Faults, usual: SocketAddr) -> SocketAddr {
+        let count = faults.forward.len().max(1);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % count;
+        faults.forward.get(turn).map_or(usual, |ip| SocketAddr::new(*ip, usual.port()))
     }
 
     /// Bytes behind the query's id that are no DNS message: 65535 of everything, and then the end.
@@ -146,7 +200,11 @@ impl RequestHandler for Handler {
         let udp = request.protocol() == Protocol::Udp;
         if udp { &shared.counts.udp } else { &shared.counts.tcp }.fetch_add(1, Ordering::Relaxed);
         let faults = lock(&shared.faults).clone();
-        if udp && faults.udp_drop {
+        let aaaa = request.request_info().is_ok_and(|info| info.query.query_type() == RecordType::AAAA);
+        if (udp && faults.udp_drop) || (aaaa && faults.aaaa == Some(Aaaa::Drop)) {
+            return silent(request);
+        }
+        if shared.process.overrun() {
             return silent(request);
         }
         if let Some(delay) = faults.delay {
@@ -157,7 +215,10 @@ impl RequestHandler for Handler {
             return silent(request);
         }
         let mut answer = shared.answer(&faults, request).await;
-        if udp && faults.truncate {
+        // A header, a question with its name, and 16 octets per address whose name is compressed.
+        let length = 50 + 16 * answer.answers.len();
+        let cut = faults.bufsize.is_some_and(|most| length > usize::from(most));
+        if udp && (faults.truncate || cut) {
             answer = Answer { truncated: true, ..Answer::code(answer.code) };
         }
         let mut metadata = Metadata::response_from_request(&request.metadata);

@@ -54,6 +54,8 @@ async fn answer(mut stream: TcpStream, port: u16, shared: &Shared) -> io::Result
     let path = text.split_whitespace().nth(1).unwrap_or_default();
     let (code, body) = match (port, path) {
         (8080, "/health") => (shared.health.load(Ordering::Relaxed), "OK".to_owned()),
+        // plugin/ready names what it waits for.
+        (8181, "/ready") if shared.process.unsynced() => (503, "kubernetes".to_owned()),
         (8181, "/ready") => (shared.ready.load(Ordering::Relaxed), "OK".to_owned()),
         (9153, "/metrics") => (200, metrics(shared)),
         _ => (404, "404 page not found\n".to_owned()),
@@ -80,5 +82,6 @@ fn metrics(shared: &Shared) -> String {
         let _never_fails = writeln!(text, "coredns_dns_responses_total{{{labels}}} {count}");
     }
     text.push_str("# TYPE coredns_panics_total counter\ncoredns_panics_total 0\n");
+    shared.process.metrics(&mut text);
     text
 }

@@ -98,6 +98,14 @@ impl Listeners {
             | Command::Health(_)
             | Command::Ready(_)
             | Command::Record(..)
+            | Command::Instead(..)
+            | Command::Wildcard(_)
+            | Command::Zone(_)
+            | Command::Aaaa(_)
+            | Command::BufSize(_)
+            | Command::Large(..)
+            | Command::Forward(_)
+            | Command::Process(_)
             | Command::Exit(_) => Ok(()),
         }
     }

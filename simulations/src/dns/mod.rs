@@ -10,6 +10,7 @@ mod control;
 mod handler;
 mod http;
 mod listen;
+mod process;
 mod zone;
 
 use std::collections::BTreeMap;
@@ -62,7 +63,10 @@ impl Options {
     #[must_use]
     pub fn coredns() -> Self {
         let record = |name: &str, last: u8| (name.to_owned(), vec![IpAddr::V4(Ipv4Addr::new(10, 96, 0, last))]);
+        // A headless Service with many pods: its answer is longer than 1232 octets and shorter than a packet.
+        let pods = (1..=80).map(|last| IpAddr::V4(Ipv4Addr::new(198, 18, 0, last))).collect();
         let records = BTreeMap::from([
+            ("many.default.svc.cluster.local.".to_owned(), pods),
             record("kubernetes.default.svc.cluster.local.", 1),
             record("kube-dns.kube-system.svc.cluster.local.", 10),
         ]);

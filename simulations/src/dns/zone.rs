@@ -79,6 +79,22 @@ pub(super) fn cluster(records: &BTreeMap<String, Vec<IpAddr>>, name: &Name, kind
     Some(answer)
 }
 
+/// As [`cluster`], when another zone than `cluster.local.` is served: the same names under it, and none of the usual ones.
+pub(super) fn served(
+    zone: Option<&str>,
+    records: &BTreeMap<String, Vec<IpAddr>>,
+    name: &Name,
+    kind: RecordType,
+) -> Option<Answer> {
+    let Some(zone) = zone.filter(|_| kind != RecordType::PTR) else { return cluster(records, name, kind) };
+    let text = name.to_ascii().to_lowercase();
+    let within = text.strip_suffix(zone).filter(|rest| rest.is_empty() || rest.ends_with('.'))?;
+    let usual = Name::from_ascii(format!("{within}cluster.local.")).ok()?;
+    let mut answer = cluster(records, &usual, kind)?;
+    answer.answers.iter_mut().for_each(|record| record.name = name.clone());
+    Some(answer)
+}
+
 fn is_reverse(name: &Name, ip: IpAddr) -> bool {
     Name::from(ip).eq_ignore_root(name)
 }

@@ -30,7 +30,7 @@ pub struct Node {
     pub gateway: Ipv4Addr,
     /// `10.244.N.0/24`.
     pub pod_range: String,
-    pub(super) bridge_mac: String,
+    pub(crate) bridge_mac: String,
     pub(super) next_host: u8,
 }
 
@@ -85,7 +85,7 @@ impl Lab {
     }
 
     /// A link-layer address that follows from the seed: locally administered, unicast.
-    pub(super) fn mac(&self, what: &str) -> String {
+    pub(crate) fn mac(&self, what: &str) -> String {
         let digest = Sha256::digest(format!("{}/{what}", self.spec.seed).as_bytes());
         let mut bytes: Vec<u8> = digest.iter().copied().take(6).collect();
         if let Some(first) = bytes.first_mut() {

@@ -43,6 +43,11 @@ pub enum NetFault {
         /// The node.
         node: String,
     },
+    /// kube-proxy leaves conntrack entries that lead to no endpoint any more, as releases did before it looked after them.
+    FlowsKept {
+        /// The node.
+        node: String,
+    },
     /// The filter FORWARD policy becomes DROP.
     ForwardPolicyDrop {
         /// The node.
@@ -125,6 +130,7 @@ enum Undo {
     Ip(Netns, Vec<String>),
     Restore(Netns, &'static str, String),
     Resync(String),
+    Flows(String),
     File(PathBuf, String, Whole),
     Sysctl(Netns, &'static str, String),
 }
@@ -169,6 +175,11 @@ impl Lab {
                 self.proxy_mut(node)?.hold();
                 done.did.push(format!("kube-proxy of {node} writes no more"));
                 done.undo.push(Undo::Resync(node.clone()));
+            }
+            NetFault::FlowsKept { node } => {
+                self.proxy_mut(node)?.keep_flows(true);
+                done.did.push(format!("kube-proxy of {node} leaves old conntrack entries"));
+                done.undo.push(Undo::Flows(node.clone()));
             }
             NetFault::ForwardPolicyDrop { node } => {
                 let rules = ("*filter\n:FORWARD DROP [0:0]\nCOMMIT\n", "*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n");
@@ -236,6 +247,10 @@ impl Lab {
                 Undo::Ip(netns, lines) => netns.ip(&lines),
                 Undo::Restore(netns, program, text) => netns.tool(program, &["--noflush"], &text).map(|_| ()),
                 Undo::Resync(node) => self.proxy_mut(&node).and_then(crate::proxy::Proxy::resync),
+                Undo::Flows(node) => self.proxy_mut(&node).and_then(|proxy| {
+                    proxy.keep_flows(false);
+                    proxy.forget_stale()
+                }),
                 Undo::File(path, text, how) => how.write(&path, &text),
                 Undo::Sysctl(netns, name, value) => netns.sysctls(&[(name, &value)]),
             };
@@ -364,6 +379,17 @@ fn delete_route(netns: &Netns, which: &str, done: &mut Injected) -> Result<(), L
 }
 
 impl NetFault {
+    /// The pod that it is about, as `namespace/name`.
+    pub(crate) fn pod(&self) -> Option<&str> {
+        match self {
+            Self::DefaultRouteDeleted { pod }
+            | Self::VethDetached { pod }
+            | Self::VethDown { pod }
+            | Self::NameserverReplaced { pod, .. } => Some(pod),
+            _ => None,
+        }
+    }
+
     /// One sentence for people.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -373,6 +399,7 @@ impl NetFault {
             Self::PreroutingJumpDeleted { node } => format!("kube-proxy's jump from PREROUTING gone on {node}"),
             Self::RulesetFlushed { node } => format!("all rules of {node} flushed"),
             Self::ProxyHeld { node } => format!("kube-proxy of {node} does not write"),
+            Self::FlowsKept { node } => format!("kube-proxy of {node} leaves old conntrack entries"),
             Self::ForwardPolicyDrop { node } => format!("FORWARD policy DROP on {node}"),
             Self::UdpFiltered { node, to } => format!("{node} drops DNS by UDP to {to}"),
             Self::UdpLoss { node, per_mille } => format!("{node} loses {per_mille} per mille of DNS by UDP"),

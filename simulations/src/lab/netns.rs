@@ -91,6 +91,13 @@ impl Netns {
         command
     }
 
+    /// The same for a program of the system, in plain English and found where such programs are.
+    pub(crate) fn program(&self, program: &str) -> Command {
+        let mut command = self.command(program);
+        command.env("LC_ALL", "C").env("PATH", system_path());
+        command
+    }
+
     /// Makes `command` start inside this namespace.
     #[expect(unsafe_code, reason = "pre_exec")]
     pub fn enter_on_start(&self, command: &mut Command) {
@@ -117,8 +124,8 @@ impl Netns {
     /// If it cannot be started or reports failure; the error carries what it wrote.
     pub fn tool(&self, program: &str, args: &[&str], input: &str) -> Result<String, LabError> {
         let failed = |source| LabError::Spawn { program: program.to_owned(), namespace: self.name.clone(), source };
-        let mut command = self.command(program);
-        command.args(args).env("LC_ALL", "C").env("PATH", system_path());
+        let mut command = self.program(program);
+        command.args(args);
         let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
         let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
         let feed = child.stdin.take();

@@ -30,6 +30,8 @@ pub(crate) struct Kubelet {
 
 /// Between a container's end and its first restart, or its back-off.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Between two tries to make a sandbox.
+const SANDBOX_AGAIN: Duration = Duration::from_secs(2);
 
 impl Kubelet {
     pub(crate) fn new(runtime: Arc<dyn PodRuntime>, done: mpsc::Sender<Finished>) -> Self {
@@ -43,6 +45,19 @@ impl Kubelet {
             PodEvent::Exited { uid, reason, exit_code } => {
                 if let Some(life) = self.lives.get_mut(uid) {
                     life.end(uid, *reason, *exit_code, Instant::now(), &stamp, self.settings.scaled(PAUSE));
+                }
+            }
+            PodEvent::Failed { uid, exit_code, message } => {
+                if let Some(life) = self.lives.get_mut(uid) {
+                    life.words.clone_from(message);
+                    life.end(uid, ExitReason::Error, *exit_code, Instant::now(), &stamp, self.settings.scaled(PAUSE));
+                }
+            }
+            PodEvent::Again { uid } => {
+                if let Some(life) = self.lives.get_mut(uid)
+                    && let Stage::BackOff { until, .. } = &mut life.stage
+                {
+                    *until = Instant::now();
                 }
             }
             PodEvent::Ready { uid, ready } => {
@@ -82,6 +97,14 @@ impl Kubelet {
                 let pause = self.settings.scaled(PAUSE);
                 let ready_in = self.settings.scaled(self.settings.ready_delay);
                 let Some(life) = self.lives.get_mut(&uid) else { return };
+                if let Err(error) = &result
+                    && life.ip.is_none()
+                {
+                    // Without a sandbox there is no container that could end: the pod stays as it is, and it is tried again.
+                    tracing::debug!(uid, error, "a sandbox was not made");
+                    life.stage = Stage::Pending { until: now + self.settings.scaled(SANDBOX_AGAIN) };
+                    return;
+                }
                 let first = life.made == 0;
                 life.made += 1;
                 life.started = Some((now, stamp.clone()));

@@ -46,6 +46,8 @@ pub(crate) struct Life {
     pub(crate) last: Option<Value>,
     /// It ended before the runtime had said that it was started.
     pub(crate) early_exit: Option<(ExitReason, i32)>,
+    /// The last words of the container that ends.
+    pub(crate) words: String,
     /// Its readiness was told before the runtime had said that it was started.
     pub(crate) early_ready: Option<bool>,
     /// Resources in force, per container.
@@ -66,6 +68,7 @@ impl Life {
             ended: None,
             last: None,
             early_exit: None,
+            words: String::new(),
             early_ready: None,
             resources: resources(pod),
             seen: stamp.to_owned(),
@@ -90,13 +93,17 @@ impl Life {
             return;
         }
         let began = self.started.as_ref().map_or(stamp, |(_, began)| began).to_owned();
-        let over = json!({
+        let mut over = json!({
             "exitCode": exit_code,
             "reason": reason.name(),
             "startedAt": began,
             "finishedAt": stamp,
             "containerID": container_id(uid, self.made),
         });
+        let words = std::mem::take(&mut self.words);
+        if !words.is_empty() {
+            put(&mut over, &["message"], words);
+        }
         self.last = self.ended.replace(over);
         self.ready = false;
         self.stage = Stage::Ended { until: now + pause };

@@ -32,6 +32,9 @@ use crate::apiserver::Handle;
 pub use cluster::{ClusterPlan, NodePlan, seed_cluster};
 pub use runtime::{ExitReason, PaperRuntime, PodEvent, PodRuntime, StartPod, StartedPod};
 
+/// An object with this annotation is left alone by the machinery.
+pub const HELD: &str = "simulation.nameward.dev/held";
+
 /// How fast things go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -49,6 +52,8 @@ pub struct Settings {
     pub back_off_cap: Duration,
     /// A disruption that led to no deletion is forgotten after this.
     pub disruption_timeout: Duration,
+    /// Nodes for CoreDNS pods, one entry for each; empty: as the scheduler likes.
+    pub coredns_on: Vec<String>,
 }
 
 impl Default for Settings {
@@ -61,6 +66,7 @@ impl Default for Settings {
             back_off: Duration::from_secs(10),
             back_off_cap: Duration::from_secs(300),
             disruption_timeout: Duration::from_secs(120),
+            coredns_on: Vec::new(),
         }
     }
 }
@@ -122,6 +128,9 @@ pub(crate) struct Pass<'p> {
 impl Pass<'_> {
     /// Writes an object as read and changed; a conflict is left to the next pass.
     pub(crate) fn write(&self, manager: &str, object: Value) {
+        if crate::apiserver::at(&object, &["metadata", "annotations", HELD]).is_some() {
+            return;
+        }
         if let Err(error) = self.handle.machinery(manager).put(object) {
             tracing::debug!(%error, manager, "not written");
         }
@@ -135,7 +144,7 @@ async fn run(
     mut inbox: mpsc::Receiver<PodEvent>,
     told: watch::Sender<Arc<Vec<Value>>>,
 ) {
-    let mut changes = handle.changes();
+    let mut changes = handle.workload_changes();
     let (done, mut finished) = mpsc::channel(256);
     let mut kubelet = kubelet::Kubelet::new(runtime, done);
     loop {

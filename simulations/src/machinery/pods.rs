@@ -86,8 +86,11 @@ pub(crate) fn schedule(pass: &Pass<'_>) {
         }
         let owner = controller(&pod).to_owned();
         let load = |node: &String, of: &str| loads.get(&(node.clone(), of.to_owned())).copied().unwrap_or(0);
-        let Some(node) = nodes.iter().min_by_key(|node| (load(node, &owner), load(node, "*"))).cloned() else {
-            return;
+        let stated = stated_node(pass, &pod, &nodes, |node| load(node, &owner));
+        let free = || nodes.iter().min_by_key(|node| (load(node, &owner), load(node, "*")));
+        let Some(node) = stated.or_else(free).cloned() else {
+            unschedulable(pass, pod);
+            continue;
         };
         put(&mut pod, &["spec", "nodeName"], node.clone());
         put(
@@ -99,4 +102,35 @@ pub(crate) fn schedule(pass: &Pass<'_>) {
         *loads.entry((node.clone(), owner)).or_default() += 1;
         *loads.entry((node, "*".into())).or_default() += 1;
     }
+}
+
+/// Says of a pod that it has no place.
+fn unschedulable(pass: &Pass<'_>, mut pod: Value) {
+    if list(&pod, &["status", "conditions"]).iter().any(|condition| text(condition, &["reason"]) == "Unschedulable") {
+        return;
+    }
+    let nodes = pass.handle.list("Node", "", "").len();
+    let message = format!("0/{nodes} nodes are available: {nodes} node(s) were unschedulable.");
+    let conditions = json!([{
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+        "lastProbeTime": null, "lastTransitionTime": pass.stamp,
+    }]);
+    put(&mut pod, &["status", "conditions"], conditions);
+    pass.write("kube-scheduler", pod);
+}
+
+/// The node that the settings give a CoreDNS pod: one that has fewer of its owner's than are wanted there, else any of them.
+fn stated_node<'n>(
+    pass: &Pass<'_>,
+    pod: &Value,
+    nodes: &'n [String],
+    load: impl Fn(&String) -> usize,
+) -> Option<&'n String> {
+    let stated = &pass.settings.coredns_on;
+    if stated.is_empty() || text(pod, &["metadata", "labels", "k8s-app"]) != "kube-dns" {
+        return None;
+    }
+    let wanted = |node: &String| stated.iter().filter(|one| *one == node).count();
+    let fit = || nodes.iter().filter(|node| wanted(node) > 0);
+    fit().find(|node| load(node) < wanted(node)).or_else(|| fit().min_by_key(|node| load(node)))
 }

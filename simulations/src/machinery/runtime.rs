@@ -89,6 +89,20 @@ pub enum PodEvent {
         /// 137 for a kill.
         exit_code: i32,
     },
+    /// Its process ended by itself, with an error and last words.
+    Failed {
+        /// Which pod.
+        uid: String,
+        /// Its exit status.
+        exit_code: i32,
+        /// Its termination message.
+        message: String,
+    },
+    /// Whoever waits to start it again waits no longer.
+    Again {
+        /// Which pod.
+        uid: String,
+    },
     /// Its readiness probe succeeds, or does not any more.
     Ready {
         /// Which pod.

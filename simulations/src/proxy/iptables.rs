@@ -102,7 +102,7 @@ impl Table {
 
 /// Names of the chains that come and go with Services and endpoints.
 pub(super) fn service_chains(tables: &[Table]) -> BTreeSet<String> {
-    let of_services = |name: &&String| name.starts_with("KUBE-SVC-") || name.starts_with("KUBE-SEP-");
+    let of_services = |name: &&String| name.starts_with("KUBE-SVC-") || name.starts_with("KUBE-SVL-") || name.starts_with("KUBE-SEP-");
     tables.iter().flat_map(|t| t.chains.iter().map(|c| &c.0)).filter(of_services).cloned().collect()
 }
 
@@ -179,6 +179,12 @@ fn forward() -> Vec<String> {
 fn refusal(port: &ServicePort) -> String {
     let ServicePort { cluster_ip: ip, protocol, port: number, .. } = port;
     let title = port.title();
+    if port.local && port.elsewhere > 0 {
+        // With endpoints on other nodes it is silent (pkg/proxy/iptables/proxier.go).
+        return format!(
+            r#"-d {ip}/32 -p {protocol} -m comment --comment "{title} has no local endpoints" -m {protocol} --dport {number} -j DROP"#
+        );
+    }
     format!(
         r#"-d {ip}/32 -p {protocol} -m comment --comment "{title} has no endpoints" -m {protocol} --dport {number} -j REJECT --reject-with icmp-port-unreachable"#
     )

@@ -5,6 +5,7 @@
 //! are left alone, and so are jumps and chains that a fault took away, until [`Proxy::resync`]; applying the same state twice
 //! changes nothing.
 
+mod flows;
 mod iptables;
 mod names;
 mod nfacct;
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 pub use self::names::{endpoint_chain, nft_service_chain, service_chain};
-pub use self::state::{Protocol, ServicePort, ServiceState};
+pub use self::state::{DnsService, Protocol, ServicePort, ServiceState};
 
 use self::iptables::{Family, Table};
 use crate::lab::{LabError, Netns};
@@ -54,6 +55,8 @@ pub struct Proxy {
     written: BTreeSet<String>,
     /// A fault holds it: it takes changes in and writes nothing.
     held: bool,
+    /// A fault keeps it from deleting conntrack entries: as releases did that had no reconciler for them.
+    keeps_flows: bool,
 }
 
 impl Proxy {
@@ -66,7 +69,7 @@ impl Proxy {
         netns
             .enter(|| nfacct::create(nfacct::INVALID_DROPPED))?
             .map_err(|source| LabError::Namespace { name: format!("{}, accounting object", netns.name()), source })?;
-        let mut proxy = Self { netns: netns.clone(), mode, state, written: BTreeSet::new(), held: false };
+        let mut proxy = Self { netns: netns.clone(), mode, state, written: BTreeSet::new(), held: false, keeps_flows: false };
         // The order of the recordings: nft lists tables in it.
         for family in [Family::V6, Family::V4] {
             let text: String = proxy.tables(family).iter().map(Table::whole).collect();
@@ -109,7 +112,8 @@ impl Proxy {
             return Ok(());
         }
         if self.mode == Mode::Nftables {
-            return self.nft(&nftables::table(&self.state, false));
+            self.nft(&nftables::table(&self.state, false))?;
+            return self.forget_stale();
         }
         let tables = self.tables(Family::V4);
         let now = iptables::service_chains(&tables);
@@ -117,7 +121,21 @@ impl Proxy {
         let text: String = tables.iter().map(|table| table.own_chains(&stale)).collect();
         self.restore(Family::V4, &text, true)?;
         self.written = now;
-        Ok(())
+        self.forget_stale()
+    }
+
+    /// Deletes the conntrack entries of DNS that lead nowhere, as after every sync; not while it is held.
+    ///
+    /// # Errors
+    ///
+    /// If conntrack refuses.
+    pub fn forget_stale(&self) -> Result<(), LabError> {
+        if self.held || self.keeps_flows { Ok(()) } else { flows::reconcile(&self.netns, &self.state) }
+    }
+
+    /// Whether it leaves conntrack entries that lead nowhere.
+    pub fn keep_flows(&mut self, keep: bool) {
+        self.keeps_flows = keep;
     }
 
     /// From now on it writes nothing, until [`Proxy::resync`].
@@ -150,7 +168,7 @@ impl Proxy {
         if self.mode == Mode::Nftables {
             self.nft(&(nftables::table(&self.state, false) + &nftables::table(&self.state, true)))?;
         }
-        Ok(())
+        self.forget_stale()
     }
 
     fn tables(&self, family: Family) -> Vec<Table> {
@@ -159,8 +177,10 @@ impl Proxy {
 
     fn restore(&self, family: Family, text: &str, keep: bool) -> Result<(), LabError> {
         let program = format!("{}-restore", family.program(self.mode.program()));
+        // As kube-proxy, it gives up when somebody keeps the xtables lock; only the legacy backend has one.
+        let wait: &[&str] = if self.mode == Mode::IptablesLegacy { &["-w", "1"] } else { &[] };
         let args: &[&str] = if keep { &["--noflush"] } else { &[] };
-        self.netns.tool(&program, args, text).map(|_| ())
+        self.netns.tool(&program, &[args, wait].concat(), text).map(|_| ())
     }
 
     fn nft(&self, text: &str) -> Result<(), LabError> {

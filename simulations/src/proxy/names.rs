@@ -10,10 +10,11 @@ fn hash(text: &str, length: usize) -> String {
     BASE32.encode(&Sha256::digest(text.as_bytes())).chars().take(length).collect()
 }
 
-/// `KUBE-SVC-…` of a Service port, iptables mode.
+/// `KUBE-SVC-…` of a Service port, iptables mode; `KUBE-SVL-…` with `internalTrafficPolicy: Local`.
 #[must_use]
 pub fn service_chain(port: &ServicePort) -> String {
-    format!("KUBE-SVC-{}", hash(&format!("{}{}", port.title(), port.protocol), 16))
+    let kind = if port.local { "SVL" } else { "SVC" };
+    format!("KUBE-{kind}-{}", hash(&format!("{}{}", port.title(), port.protocol), 16))
 }
 
 /// `KUBE-SEP-…` of one of its endpoints (`ip:port`), iptables mode.
@@ -22,9 +23,10 @@ pub fn endpoint_chain(port: &ServicePort, endpoint: &str) -> String {
     format!("KUBE-SEP-{}", hash(&format!("{}{}{endpoint}", port.title(), port.protocol), 16))
 }
 
-/// `service-…` of a Service port, nftables mode.
+/// `service-…` of a Service port, nftables mode; `local-…` with `internalTrafficPolicy: Local`.
 #[must_use]
 pub fn nft_service_chain(port: &ServicePort) -> String {
     let path = format!("{}/{}/{}/{}", port.namespace, port.service, port.protocol, port.name);
-    format!("service-{}-{path}", hash(&path, 8))
+    let kind = if port.local { "local" } else { "service" };
+    format!("{kind}-{}-{path}", hash(&path, 8))
 }

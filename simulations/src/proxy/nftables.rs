@@ -126,7 +126,8 @@ fn elements(state: &ServiceState, set: &str) -> Vec<String> {
                 elements.push(format!("{key} : goto {}", nft_service_chain(port)));
             }
             "no-endpoint-services" if port.endpoints.is_empty() => {
-                elements.push(format!("{key} comment \"{}\" : goto reject-chain", port.title()));
+                let verdict = if port.local && port.elsewhere > 0 { "drop" } else { "goto reject-chain" };
+                elements.push(format!("{key} comment \"{}\" : {verdict}", port.title()));
             }
             "hairpin-connections" => {
                 let local = port.sorted().into_iter().filter(|e| state.is_local(*e.ip()));

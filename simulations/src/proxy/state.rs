@@ -41,6 +41,40 @@ pub struct ServicePort {
     pub port: u16,
     /// Ready endpoints.
     pub endpoints: Vec<SocketAddrV4>,
+    /// `internalTrafficPolicy: Local`: only endpoints of the node count.
+    #[serde(default)]
+    pub local: bool,
+    /// Ready endpoints that the policy leaves out.
+    #[serde(default)]
+    pub elsewhere: usize,
+}
+
+/// The DNS Service and its ready endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsService {
+    /// Name, transport and number of each port.
+    pub ports: Vec<(String, Protocol, u16)>,
+    /// `internalTrafficPolicy: Local`.
+    pub local: bool,
+    /// Addresses of ready endpoints.
+    pub endpoints: Vec<Ipv4Addr>,
+}
+
+impl DnsService {
+    /// As the recorded cluster had it.
+    #[must_use]
+    pub fn recorded(endpoints: &[Ipv4Addr]) -> Self {
+        let port = |name: &str, protocol, number| (name.to_owned(), protocol, number);
+        Self {
+            ports: vec![
+                port("dns", Protocol::Udp, 53),
+                port("dns-tcp", Protocol::Tcp, 53),
+                port("metrics", Protocol::Tcp, 9153),
+            ],
+            local: false,
+            endpoints: endpoints.to_vec(),
+        }
+    }
 }
 
 impl ServicePort {
@@ -73,33 +107,48 @@ impl ServiceState {
     /// The Services that every cluster has: `default/kubernetes` and `kube-system/kube-dns` with these endpoints.
     #[must_use]
     pub fn cluster(node: u8, coredns: &[Ipv4Addr]) -> Self {
-        let port = |namespace: &str, service: &str, name: &str, protocol, last, port, endpoints: Vec<SocketAddrV4>| {
-            let (namespace, service, name) = (namespace.to_owned(), service.to_owned(), name.to_owned());
-            ServicePort {
-                namespace,
-                service,
-                name,
-                protocol,
-                cluster_ip: Ipv4Addr::new(10, 96, 0, last),
-                port,
-                endpoints,
-            }
+        Self::with_dns(node, Some(&DnsService::recorded(coredns)))
+    }
+
+    /// `default/kubernetes`, and `kube-system/kube-dns` if it is there.
+    #[must_use]
+    pub fn with_dns(node: u8, dns: Option<&DnsService>) -> Self {
+        let api = ServicePort {
+            namespace: "default".to_owned(),
+            service: "kubernetes".to_owned(),
+            name: "https".to_owned(),
+            protocol: Protocol::Tcp,
+            cluster_ip: Ipv4Addr::new(10, 96, 0, 1),
+            port: 443,
+            endpoints: vec![SocketAddrV4::new(crate::lab::CONTROL, 6443)],
+            local: false,
+            elsewhere: 0,
         };
-        let dns = |name: &str, protocol, number| {
-            let endpoints = coredns.iter().map(|ip| SocketAddrV4::new(*ip, number)).collect();
-            port("kube-system", "kube-dns", name, protocol, 10, number, endpoints)
-        };
-        let api = SocketAddrV4::new(crate::lab::CONTROL, 6443);
-        Self {
+        let of_dns = dns.into_iter().flat_map(|dns| {
+            dns.ports.iter().map(|(name, protocol, port)| ServicePort {
+                namespace: "kube-system".to_owned(),
+                service: "kube-dns".to_owned(),
+                name: name.clone(),
+                protocol: *protocol,
+                cluster_ip: Ipv4Addr::new(10, 96, 0, 10),
+                port: *port,
+                endpoints: dns.endpoints.iter().map(|ip| SocketAddrV4::new(*ip, *port)).collect(),
+                local: dns.local,
+                elsewhere: 0,
+            })
+        });
+        let mut state = Self {
             node_ip: crate::lab::node_address(node),
             node_range: [10, 244, node],
-            ports: vec![
-                port("default", "kubernetes", "https", Protocol::Tcp, 1, 443, vec![api]),
-                dns("dns", Protocol::Udp, 53),
-                dns("dns-tcp", Protocol::Tcp, 53),
-                dns("metrics", Protocol::Tcp, 9153),
-            ],
+            ports: std::iter::once(api).chain(of_dns).collect(),
+        };
+        let range = state.node_range;
+        for port in state.ports.iter_mut().filter(|port| port.local) {
+            port.elsewhere = port.endpoints.len();
+            port.endpoints.retain(|end| end.ip().octets().starts_with(&range));
+            port.elsewhere -= port.endpoints.len();
         }
+        state
     }
 
     /// Whether an address is a pod's of this node.

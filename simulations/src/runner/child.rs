@@ -1,4 +1,4 @@
-//! One scenario, in a process of its own.
+//! One cluster, in a process of its own, and the scenarios that take turns in it.
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -13,23 +13,22 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::glue::{Glue, follow_slices, kill_oversized, started_at};
-use super::inject::{describe, inject};
-use super::judge::judge;
-use super::observe::{Observer, all_healthy};
+use super::act::act;
+use super::crashes::crash_as_planned;
+use super::glue::{Glue, follow_services, kill_oversized, started_at};
+use super::observe::all_healthy;
 use super::parent::Order;
-use super::processes::{Process, Setup, check, token};
+use super::processes::{Process, Setup, token};
 use super::witness::look;
-use super::world::{NODES, World};
+use super::world::World;
 use crate::apiserver::{ApiServer, Handle, Options as ApiOptions, User, parse_manifests};
 use crate::lab::{CONTROL, Place, Private, isolate};
-use crate::machinery::{ClusterPlan, Machinery, Settings, seed_cluster};
+use crate::machinery::{ClusterPlan, Machinery, NodePlan, Settings, seed_cluster};
 use crate::proxy::Mode;
-use crate::result::{EntryKind, ScenarioResult, TimelineEntry, Told};
-use crate::scenario::{Expect, ExpectVerdict, Proxy};
+use crate::result::{EntryKind, TimelineEntry, Told};
+use crate::scenario::{Plane, Scenario};
 
 /// The hidden command.
 pub(crate) const SCENARIO: &str = "__scenario";
@@ -37,7 +36,7 @@ pub(crate) const SCENARIO: &str = "__scenario";
 /// How long the cluster may take to become healthy before the faults.
 const WARM_UP: Duration = Duration::from_secs(90);
 /// Time between two looks of the runner.
-const LOOK: Duration = Duration::from_millis(250);
+pub(super) const LOOK: Duration = Duration::from_millis(250);
 
 /// Whatever stopped a scenario from being carried out.
 pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -91,7 +90,7 @@ fn read_order() -> Result<Order, Failure> {
     Ok(serde_json::from_str(&text)?)
 }
 
-fn say(told: &Told) {
+pub(super) fn say(told: &Told) {
     let mut out = std::io::stdout().lock();
     if let Ok(text) = serde_json::to_string(told) {
         // Whoever listened has gone: so does this process, at once.
@@ -99,11 +98,11 @@ fn say(told: &Told) {
     }
 }
 
-fn progress(at_s: f64, text: &str) {
+pub(super) fn progress(at_s: f64, text: &str) {
     say(&Told::Entry(TimelineEntry { at_s, kind: EntryKind::Progress, text: text.to_owned(), details: Vec::new() }));
 }
 
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -114,29 +113,52 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// The whole cluster, with everything that must live as long as it.
-struct Cluster {
-    api: Handle,
-    world: Arc<World>,
-    processes: Vec<Process>,
+pub(super) struct Cluster {
+    pub api: Handle,
+    pub world: Arc<World>,
+    pub processes: Vec<Process>,
     _machinery: Machinery,
 }
 
 async fn carry_out(private: Private, order: &Order) -> Result<(), Failure> {
     let began = Instant::now();
-    let since = |at: Instant| -began.elapsed().saturating_sub(began.duration_since(at)).as_secs_f64();
-    let scenario = &order.scenario;
-    progress(0.0, &format!("{}: {}", scenario.name, scenario.summary));
-    let mut cluster = build(private, order).await?;
-    progress(0.0, &format!("two nodes, {} CoreDNS pods and the agents are up", scenario.topology.coredns));
+    let first = order.scenarios.first().ok_or("there is no scenario")?;
+    let mut cluster = build(private, first, order).await?;
+    let replicas = first.topology.coredns.count();
+    progress(0.0, &format!("{} nodes, {replicas} CoreDNS pods and the agents are up", first.topology.nodes));
+    for scenario in &order.scenarios {
+        progress(0.0, &format!("{}: {}", scenario.name, scenario.summary));
+        healthy(&mut cluster, scenario).await?;
+        let world = Arc::clone(&cluster.world);
+        tokio::task::spawn_blocking(move || world.name_anew()).await?;
+        say(&Told::Healthy);
+        progress(0.0, &format!("healthy after {:.1} s", began.elapsed().as_secs_f64()));
+        let result = act(&mut cluster, scenario, order.options).await?;
+        let passed = result.passed;
+        say(&Told::Result(result));
+        if !passed {
+            break;
+        }
+    }
+    if order.options.watch {
+        progress(0.0, "the cluster keeps running; its namespaces are in /run/netns of this process; Ctrl-C ends it");
+        tokio::signal::ctrl_c().await?;
+    }
+    Ok(())
+}
 
-    let replicas = usize::try_from(scenario.topology.coredns)?;
+/// Waits until every agent and the runner's own eyes find the cluster well.
+async fn healthy(cluster: &mut Cluster, scenario: &Scenario) -> Result<(), Failure> {
+    let began = Instant::now();
+    let replicas = usize::try_from(scenario.topology.coredns.count())?;
+    let nodes = scenario.topology.names();
     loop {
-        let (ready, asks) = (all_healthy(&cluster.api, replicas), cluster.world.asks(true));
+        let (ready, asks) = (all_healthy(&cluster.api, &nodes, replicas), cluster.world.asks(true));
         let failing = tokio::task::spawn_blocking(move || look(&asks)).await?;
         match ready {
-            Ok(()) if failing.is_empty() => break,
+            Ok(()) if failing.is_empty() => return Ok(()),
             other => {
-                ended(&mut cluster)?;
+                ended(cluster)?;
                 if began.elapsed() > WARM_UP {
                     let why = other.err().unwrap_or_else(|| format!("not answering: {}", failing.join(", ")));
                     return Err(format!("the cluster did not become healthy within {WARM_UP:?}: {why}").into());
@@ -145,26 +167,20 @@ async fn carry_out(private: Private, order: &Order) -> Result<(), Failure> {
         }
         tokio::time::sleep(LOOK).await;
     }
-    progress(0.0, &format!("healthy after {:.1} s", -since(began)));
-    say(&Told::Result(act(&mut cluster, order).await?));
-    if order.options.watch {
-        progress(0.0, "the cluster keeps running; its namespaces are in /run/netns of this process; Ctrl-C ends it");
-        tokio::signal::ctrl_c().await?;
-    }
-    Ok(())
 }
 
-async fn build(private: Private, order: &Order) -> Result<Cluster, Failure> {
-    let scenario = &order.scenario;
-    let mode = match scenario.topology.proxy {
-        Proxy::Iptables => Mode::IptablesNft,
-        Proxy::IptablesLegacy => Mode::IptablesLegacy,
-        Proxy::Nftables => Mode::Nftables,
+async fn build(private: Private, scenario: &Scenario, order: &Order) -> Result<Cluster, Failure> {
+    let mode = match scenario.plane() {
+        Plane::Iptables => Mode::IptablesNft,
+        Plane::IptablesLegacy => Mode::IptablesLegacy,
+        Plane::Nftables => Mode::Nftables,
     };
-    let world = Arc::new(tokio::task::spawn_blocking(move || World::build(private, mode)).await??);
+    let (nodes, topology) = (scenario.topology.nodes, &scenario.topology);
+    let world = Arc::new(tokio::task::spawn_blocking(move || World::build(private, mode, nodes)).await??);
 
     let mut options = ApiOptions { manifests: deployed()?, started_at: started_at().wall, ..ApiOptions::default() };
-    for node in NODES {
+    let names = topology.names();
+    for node in &names {
         let user = User::service_account("nameward", "nameward-agent", Some(node));
         options.tokens.insert(token(Some(node)), user);
     }
@@ -172,10 +188,9 @@ async fn build(private: Private, order: &Order) -> Result<Cluster, Failure> {
     options.tokens.insert(token(None), user);
     let api = ApiServer::new(options)?;
     let plan = ClusterPlan {
-        replicas: scenario.topology.coredns,
-        clients: (1..=scenario.topology.clients_per_node)
-            .map(|n| ("default".to_owned(), format!("client-{n}")))
-            .collect(),
+        nodes: (1..=nodes).map(NodePlan::numbered).collect(),
+        replicas: topology.coredns.count(),
+        clients: (1..=topology.clients_per_node).map(|n| ("default".to_owned(), format!("client-{n}"))).collect(),
         ..ClusterPlan::default()
     };
     seed_cluster(&api, &plan)?;
@@ -187,13 +202,15 @@ async fn build(private: Private, order: &Order) -> Result<Cluster, Failure> {
     let server = api.clone();
     tokio::spawn(async move { server.serve(listener).await });
 
-    let settings = Settings { back_off: Duration::from_secs(4), ..Settings::default() };
+    let coredns_on = topology.coredns.placement().to_vec();
+    let settings = Settings { back_off: Duration::from_secs(4), coredns_on, ..Settings::default() };
     let machinery = Machinery::start(&api, settings, Arc::new(Glue(Arc::clone(&world))));
-    tokio::spawn(follow_slices(machinery.slices(), Arc::clone(&world)));
+    tokio::spawn(follow_services(api.clone(), Arc::clone(&world)));
     tokio::spawn(kill_oversized(machinery.events(), Arc::clone(&world)));
+    tokio::spawn(crash_as_planned(machinery.events(), Arc::clone(&world)));
 
     let mut processes = Vec::new();
-    for node in [Some(NODES[0]), Some(NODES[1]), None] {
+    for node in names.iter().map(|name| Some(name.as_str())).chain([None]) {
         let setup =
             Setup { node, config: &scenario.config, panics: order.options.panics, scenario: scenario.name.as_str() };
         processes.push(Process::start(world.netns(node.unwrap_or("control"))?, &setup)?);
@@ -214,136 +231,5 @@ fn ended(cluster: &mut Cluster) -> Result<(), Failure> {
     match cluster.processes.iter_mut().find_map(Process::ended) {
         Some(how) => Err(how.into()),
         None => Ok(()),
-    }
-}
-
-async fn act(cluster: &mut Cluster, order: &Order) -> Result<ScenarioResult, Failure> {
-    let (scenario, expect) = (&order.scenario, &order.scenario.expect);
-    let slack = if order.options.strict { 1 } else { 3 };
-    let mut observer = Observer::new(&cluster.api, &scenario.name);
-    let world = Arc::clone(&cluster.world);
-    tokio::task::spawn_blocking(move || world.remember()).await??;
-    let rounds_before = rounds(cluster);
-
-    let zero = Instant::now();
-    let at = || zero.elapsed().as_secs_f64();
-    let (sender, mut looks) = mpsc::channel(1);
-    let eyes = tokio::spawn(watch_dns(Arc::clone(&cluster.world), sender));
-    let last_fault = scenario.inject.iter().map(|s| s.at.0).max().unwrap_or_default();
-    // When everything expected should have happened at the latest.
-    let needed = [expect.detect_within, expect.recover_within].into_iter().flatten().map(|p| p.0).max();
-    let latest = last_fault + needed.unwrap_or_default() * slack + Duration::from_secs(10);
-    let mut steps = scenario.inject.iter().peekable();
-    let mut fulfilled_at: Option<Instant> = None;
-
-    loop {
-        while let Some(step) = steps.next_if(|s| s.at.0 <= zero.elapsed()) {
-            let details = inject(&cluster.world, &cluster.api, &step.action).await?;
-            let text = describe(&step.action);
-            say(&Told::Entry(TimelineEntry { at_s: at(), kind: EntryKind::Fault, text, details }));
-        }
-        observer.look_at_log(&cluster.api, &cluster.world, at());
-        observer.look_at_objects(&cluster.api, &cluster.world, at());
-        while let Ok(failing) = looks.try_recv() {
-            observer.look_at_dns(&failing, at());
-        }
-        for entry in observer.entries.drain(..) {
-            say(&Told::Entry(entry));
-        }
-        if let Some(how) = cluster.processes.iter_mut().find_map(Process::ended) {
-            observer.result.violations.push(how);
-            break;
-        }
-        let seen = &observer.result;
-        let done = steps.peek().is_none()
-            && seen.verdicts.len() >= expect.verdict.len()
-            && seen.remedies.len() >= expect.remedy.len()
-            && (expect.recover_within.is_none() || seen.recovered_s.is_some() && observer.unsettled().is_empty());
-        if !done {
-            fulfilled_at = None;
-        }
-        let settled = done && fulfilled_at.get_or_insert_with(Instant::now).elapsed() >= expect.settle.0;
-        if settled || !done && zero.elapsed() >= latest {
-            break;
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-    eyes.abort();
-    let stray = observer.stray_resizes();
-    observer.result.violations.extend(stray);
-    if expect.recover_within.is_some() {
-        // Recovery is the coordinator's to verify, too.
-        let unsettled = observer.unsettled();
-        observer.result.violations.extend(unsettled);
-    }
-    if let Some(expected) = standing(expect) {
-        observer.result.violations.extend(check_agrees(cluster, expected).await?);
-    }
-    let world = Arc::clone(&cluster.world);
-    observer.result.violations.extend(tokio::task::spawn_blocking(move || world.violations()).await??);
-    if expect.probing_goes_on {
-        let after = rounds(cluster);
-        for ((process, before), after) in cluster.processes.iter().zip(&rounds_before).zip(&after) {
-            if process.name.starts_with("agent") && after.unwrap_or(0.0) < before.unwrap_or(0.0) + 2.0 {
-                observer.result.violations.push(format!("the {} stopped probing", process.name));
-            }
-        }
-    }
-    if order.options.panics {
-        observer.result.violations.extend(cluster.processes.iter().flat_map(Process::never_panicked));
-    }
-    Ok(judge(observer.result, expect, order.options.strict))
-}
-
-/// The verdict that still stands at the end, with the node that it can be seen from; `None` inside: nothing is wrong.
-/// `None` outside: what stands at the end is not settled by the scenario.
-fn standing(expect: &Expect) -> Option<Option<(&ExpectVerdict, &str)>> {
-    if expect.disturbance || expect.recover_within.is_some() {
-        return None;
-    }
-    let seen_from = |v: &ExpectVerdict| match v.subject.split_once('@') {
-        Some((_, node)) => NODES.iter().find(|n| **n == node).copied().unwrap_or(NODES[0]),
-        None => NODES.iter().find(|n| **n == v.subject).copied().unwrap_or(NODES[0]),
-    };
-    match expect.verdict.as_slice() {
-        [] => Some(None),
-        [one] => Some(Some((one, seen_from(one)))),
-        _ => None,
-    }
-}
-
-/// A person who asks on the node is told the same.
-async fn check_agrees(cluster: &Cluster, expected: Option<(&ExpectVerdict, &str)>) -> Result<Vec<String>, Failure> {
-    let node = expected.map_or(NODES[0], |(_, node)| node).to_owned();
-    let netns = cluster.world.netns(&node)?;
-    let on = node.clone();
-    let (code, said) = match tokio::task::spawn_blocking(move || check(&netns, &on)).await? {
-        Ok(said) => said,
-        Err(error) => return Ok(vec![format!("`nameward check` on {node} said: {error}")]),
-    };
-    let causes: Vec<&str> =
-        said["verdicts"].as_array().into_iter().flatten().filter_map(|v| v["cause"].as_str()).collect();
-    let (wanted, status) = match expected {
-        Some((verdict, _)) => (vec![verdict.cause.id()], 1),
-        None => (Vec::new(), 0),
-    };
-    let agrees = causes == wanted && code == Some(status);
-    let complaint = format!("`nameward check` on {node} ended with {code:?} and names {causes:?}, expected {wanted:?}");
-    Ok(if agrees { Vec::new() } else { vec![complaint] })
-}
-
-fn rounds(cluster: &Cluster) -> Vec<Option<f64>> {
-    cluster.processes.iter().map(|p| p.metric("nameward_rounds_total", "")).collect()
-}
-
-/// The runner's own eyes, as fast as they can look.
-async fn watch_dns(world: Arc<World>, sender: mpsc::Sender<Vec<String>>) {
-    loop {
-        let world = Arc::clone(&world);
-        let Ok(failing) = tokio::task::spawn_blocking(move || look(&world.asks(true))).await else { return };
-        if sender.send(failing).await.is_err() {
-            return;
-        }
-        tokio::time::sleep(LOOK).await;
     }
 }

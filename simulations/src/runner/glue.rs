@@ -11,8 +11,10 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::world::World;
+use crate::apiserver::Handle;
 use crate::lab::PodSpec;
 use crate::machinery::{ExitReason, PodEvent, PodRuntime, StartPod, StartedPod};
+use crate::proxy::{DnsService, Protocol};
 
 /// How long a CoreDNS process runs until it has taken the memory that it needs.
 const GROWS: Duration = Duration::from_millis(800);
@@ -33,6 +35,7 @@ impl PodRuntime for Glue {
                 let key = format!("{}/{}", pod.namespace, pod.name);
                 return world.address(&key).map_err(|e| e.to_string());
             }
+            world.has_addresses(&pod.node).map_err(|e| e.to_string())?;
             let spec = if coredns {
                 PodSpec::coredns(&pod.node, &pod.name, &pod.uid)
             } else {
@@ -69,31 +72,49 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())
 }
 
-/// kube-proxy: follows the slices of the DNS Service.
-pub(super) async fn follow_slices(machinery: tokio::sync::watch::Receiver<Arc<Vec<Value>>>, world: Arc<World>) {
-    let mut slices = machinery;
-    let mut applied: Option<Vec<Ipv4Addr>> = None;
+/// How long kube-proxy waits before it tries again what failed.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// kube-proxy: follows the DNS Service and its slices.
+pub(super) async fn follow_services(api: Handle, world: Arc<World>) {
+    let mut changes = api.workload_changes();
+    let mut applied: Option<Option<DnsService>> = None;
     loop {
-        let ready = ready_addresses(&slices.borrow_and_update());
-        if applied.as_ref() != Some(&ready) {
-            let (world, addresses) = (Arc::clone(&world), ready.clone());
-            match blocking(move || world.endpoints(&addresses)).await {
-                Ok(Ok(())) => applied = Some(ready),
-                Ok(Err(error)) => tracing::warn!(%error, "kube-proxy's rules were not written"),
-                Err(error) => tracing::warn!(%error, "kube-proxy's rules were not written"),
+        changes.borrow_and_update();
+        let wanted = dns_service(&api);
+        if applied.as_ref() != Some(&wanted) {
+            let (world, told) = (Arc::clone(&world), wanted.clone());
+            let failed = match blocking(move || world.services(told.as_ref())).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(error) => Some(error),
+            };
+            match failed {
+                None => applied = Some(wanted),
+                Some(error) => {
+                    tracing::warn!(error, "kube-proxy's rules were not written");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
             }
         }
-        if slices.changed().await.is_err() {
+        if changes.changed().await.is_err() {
             return;
         }
     }
 }
 
 /// What kube-proxy programs: ready endpoints; when there are none, those that serve while they terminate.
-fn ready_addresses(slices: &[Value]) -> Vec<Ipv4Addr> {
-    let of_dns = |slice: &&Value| slice["metadata"]["labels"]["kubernetes.io/service-name"] == "kube-dns";
+fn dns_service(api: &Handle) -> Option<DnsService> {
+    let service = api.get("Service", "kube-system", "kube-dns")?;
+    let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    let port = |port: &Value| {
+        let protocol = if port["protocol"] == "UDP" { Protocol::Udp } else { Protocol::Tcp };
+        Some((port["name"].as_str()?.to_owned(), protocol, u16::try_from(port["port"].as_u64()?).ok()?))
+    };
+    let slices = api.list("EndpointSlice", "kube-system", "kubernetes.io/service-name=kube-dns");
     let addresses = |condition: &str| -> Vec<Ipv4Addr> {
-        let endpoints = slices.iter().filter(of_dns).filter_map(|s| s["endpoints"].as_array()).flatten();
+        let endpoints = slices.iter().filter_map(|s| s["endpoints"].as_array()).flatten();
         let fit = endpoints.filter(|e| e["conditions"][condition] == Value::Bool(true));
         let mut found: Vec<Ipv4Addr> =
             fit.filter_map(|e| e["addresses"].as_array()).flatten().filter_map(|a| a.as_str()?.parse().ok()).collect();
@@ -102,7 +123,11 @@ fn ready_addresses(slices: &[Value]) -> Vec<Ipv4Addr> {
         found
     };
     let ready = addresses("ready");
-    if ready.is_empty() { addresses("serving") } else { ready }
+    Some(DnsService {
+        ports: ports.filter_map(port).collect(),
+        local: service["spec"]["internalTrafficPolicy"] == "Local",
+        endpoints: if ready.is_empty() { addresses("serving") } else { ready },
+    })
 }
 
 /// Memory limits kill: looks after processes that need more than they may have.

@@ -3,57 +3,98 @@
 use std::sync::Arc;
 
 use super::child::Failure;
+use super::crashes::Crash;
+use super::lift::Undo;
+use super::objects;
 use super::world::World;
 use crate::apiserver::{Handle, Outage};
 use crate::lab::NetFault;
 use crate::scenario::Action;
 
-/// Does it; gives back what was done, as a person would do it.
-pub(super) async fn inject(world: &Arc<World>, api: &Handle, action: &Action) -> Result<Vec<String>, Failure> {
+/// What was done.
+pub(super) struct Done {
+    /// As a person would do it.
+    pub did: Vec<String>,
+    /// How it is taken back.
+    pub undo: Undo,
+}
+
+/// Does it.
+pub(super) async fn inject(world: &Arc<World>, api: &Handle, action: &Action) -> Result<Done, Failure> {
     let (world, api, action) = (Arc::clone(world), api.clone(), action.clone());
-    let work = move || -> Result<Vec<String>, Failure> {
-        let network = |fault| Ok(world.inject(fault)?);
-        match action {
-            Action::Dns { pod, command } => {
-                world.tell(&pod, &command.parse()?)?;
-                Ok(Vec::new())
-            }
-            Action::Hang { pod } => {
-                world.hang(&pod)?;
-                Ok(Vec::new())
-            }
-            Action::MemoryDemand { bytes } => {
-                world.demand(bytes.0);
-                Ok(Vec::new())
-            }
-            Action::StopUpstream {} => {
-                world.stop_upstream();
-                Ok(Vec::new())
-            }
-            Action::FlushServiceRules { node } => network(NetFault::ServiceRulesFlushed { node }),
-            Action::ForwardDrop { node } => network(NetFault::ForwardPolicyDrop { node }),
-            Action::DeleteDefaultRoute { pod } => network(NetFault::DefaultRouteDeleted { pod: world.key(&pod)? }),
-            Action::DetachVeth { pod } => network(NetFault::VethDetached { pod: world.key(&pod)? }),
-            Action::WrongNameserver { pod, nameserver } => {
-                network(NetFault::NameserverReplaced { pod: world.key(&pod)?, nameserver })
-            }
-            Action::RollingUpdate {} => {
-                let restarted = serde_json::json!({"spec": {"template": {"metadata": {"annotations":
-                    {"kubectl.kubernetes.io/restartedAt": "2026-11-22T10:00:00Z"}}}}});
-                api.strategic("Deployment", "kube-system", "coredns", "", restarted)?;
-                Ok(vec!["kubectl -n kube-system rollout restart deployment coredns".to_owned()])
-            }
-            Action::ApiDown {} => {
-                api.outage(Outage::Reset);
-                Ok(Vec::new())
-            }
-            Action::ApiUp {} => {
-                api.outage(Outage::None);
-                Ok(Vec::new())
-            }
-        }
+    tokio::task::spawn_blocking(move || carry_out(&world, &api, action)).await?
+}
+
+fn carry_out(world: &World, api: &Handle, action: Action) -> Result<Done, Failure> {
+    let network = |fault| {
+        let injected = world.inject(fault)?;
+        Ok(Done { did: injected.did.clone(), undo: Undo::Network(injected) })
     };
-    tokio::task::spawn_blocking(work).await?
+    let silent = |undo| Ok(Done { did: Vec::new(), undo });
+    match action {
+        Action::Dns { pod, command } => {
+            world.tell(&pod, &command.parse()?)?;
+            silent(Undo::Dns(pod))
+        }
+        Action::Upstream { command } => {
+            world.tell_upstream(&command.parse()?)?;
+            silent(Undo::Upstream)
+        }
+        Action::Tool { place, run, undo, input } => Ok(world.tool(&place, &run, &undo, &input)?),
+        Action::Run { place, run } => Ok(world.run(&place, &run)?),
+        Action::Api { kind, namespace, name, patch, hold } => {
+            objects::patch(world, api, &objects::Target { kind, namespace, name }, &patch, hold)
+        }
+        Action::Delete { kind, namespace, name } => {
+            objects::delete(world, api, &objects::Target { kind, namespace, name })
+        }
+        Action::File { pod, path, text } => Ok(world.write_file(&pod, &path, &text)?),
+        Action::Hang { pod } => {
+            world.hang(&pod, true)?;
+            silent(Undo::Hang(pod))
+        }
+        Action::MemoryDemand { bytes } => {
+            world.demand(bytes.0);
+            silent(Undo::Demand)
+        }
+        Action::CrashLoop { pod, exit_code, message } => {
+            let pod = pod.map(|pod| world.key(&pod)).transpose()?;
+            world.crash(Some(Crash { pod, exit_code, message }));
+            silent(Undo::Crash)
+        }
+        Action::NoAddresses { node } => {
+            world.without_addresses(&node, true);
+            silent(Undo::Addresses(node))
+        }
+        Action::StopUpstream {} => {
+            world.stop_upstream();
+            silent(Undo::StopUpstream)
+        }
+        Action::HoldProxy { node } => network(NetFault::ProxyHeld { node }),
+        Action::KeepFlows { node } => network(NetFault::FlowsKept { node }),
+        Action::FlushServiceRules { node } => network(NetFault::ServiceRulesFlushed { node }),
+        Action::ForwardDrop { node } => network(NetFault::ForwardPolicyDrop { node }),
+        Action::DeleteDefaultRoute { pod } => network(NetFault::DefaultRouteDeleted { pod: world.key(&pod)? }),
+        Action::DetachVeth { pod } => network(NetFault::VethDetached { pod: world.key(&pod)? }),
+        Action::WrongNameserver { pod, nameserver } => {
+            network(NetFault::NameserverReplaced { pod: world.key(&pod)?, nameserver })
+        }
+        Action::RollingUpdate {} => {
+            let restarted = serde_json::json!({"spec": {"template": {"metadata": {"annotations":
+                {"kubectl.kubernetes.io/restartedAt": "2026-11-22T10:00:00Z"}}}}});
+            api.strategic("Deployment", "kube-system", "coredns", "", restarted)?;
+            let did = vec!["kubectl -n kube-system rollout restart deployment coredns".to_owned()];
+            Ok(Done { did, undo: Undo::Nothing })
+        }
+        Action::ApiDown {} => {
+            api.outage(Outage::Reset);
+            silent(Undo::Outage)
+        }
+        Action::ApiUp {} => {
+            api.outage(Outage::None);
+            silent(Undo::Nothing)
+        }
+    }
 }
 
 /// What happens, for the timeline.
@@ -64,7 +105,20 @@ pub(super) fn describe(action: &Action) -> String {
             "udp stuck" => format!("{pod} stops reading its UDP socket; TCP and /health go on answering"),
             other => format!("{pod} is told `{other}`"),
         },
+        Action::Upstream { command } => format!("the upstream resolver is told `{command}`"),
+        Action::Tool { place, .. } => format!("commands run on {place}"),
+        Action::Run { place, .. } => format!("programs start on {place}"),
+        Action::Api { kind, name, .. } => format!("{kind} {name} is changed"),
+        Action::Delete { kind, name, .. } => format!("{kind} {name} is deleted"),
+        Action::File { pod, path, .. } => format!("{path} of {pod} is overwritten"),
+        Action::HoldProxy { node } => format!("kube-proxy of {node} writes no more"),
+        Action::KeepFlows { node } => format!("kube-proxy of {node} leaves old conntrack entries"),
         Action::Hang { pod } => format!("{pod} hangs (SIGSTOP)"),
+        Action::CrashLoop { pod, exit_code, message } => {
+            let who = pod.as_deref().unwrap_or("every CoreDNS process");
+            format!("{who} ends whenever it is started, with exit status {exit_code}: {message}")
+        }
+        Action::NoAddresses { node } => format!("{node} has no address left for a pod"),
         Action::MemoryDemand { bytes } => format!("every CoreDNS process needs {bytes} from now on"),
         Action::FlushServiceRules { node } => format!("kube-proxy's service rules vanish on {node}"),
         Action::DeleteDefaultRoute { pod } => format!("{pod} loses its default route"),

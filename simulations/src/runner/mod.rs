@@ -1,14 +1,19 @@
 //! Runs scenarios: [`run`] starts one process per scenario, which isolates itself, builds the cluster, starts the
 //! processes under test, injects the faults, and watches from outside.
 
+mod act;
 mod aliases;
 mod child;
+mod crashes;
 mod glue;
 mod inject;
 mod judge;
+mod lift;
+mod objects;
 mod observe;
 mod parent;
 mod processes;
+mod tools;
 mod witness;
 mod world;
 

@@ -110,15 +110,16 @@ impl Process {
     }
 }
 
-/// What `nameward check` says to a person on a node where an agent runs. The person's kubeconfig names the API server
-/// itself, as an administrator's does, and not its service address.
-pub(super) fn check(netns: &Netns, node: &str) -> Result<(Option<i32>, serde_json::Value), String> {
+/// What `nameward check` (or another command that asks) says to a person on a node where an agent runs. The person's
+/// kubeconfig names the API server itself, as an administrator's does, and not its service address.
+pub(super) fn check(netns: &Netns, node: &str, command: &[&str]) -> Result<(Option<i32>, serde_json::Value), String> {
     let folder = node_folder(node);
     let kubeconfig = folder.join("person.kubeconfig");
     std::fs::write(&kubeconfig, kubeconfig_text("http://172.30.0.254:6443", &token(Some(node))))
         .map_err(|e| e.to_string())?;
+    let words = command;
     let mut command = netns.command("/proc/self/exe");
-    command.args(["check", "--output", "json", "--config"]).arg(folder.join("nameward.toml"));
+    command.args(words).args(["--output", "json", "--config"]).arg(folder.join("nameward.toml"));
     command.arg("--kubeconfig").arg(kubeconfig);
     let output = command.stdin(Stdio::null()).output().map_err(|e| e.to_string())?;
     let said = serde_json::from_slice(&output.stdout)
@@ -227,7 +228,9 @@ mod tests {
                 let setup = Setup { node, config: &scenario.config, panics: false, scenario: name };
                 let text = config_text(&setup, Path::new("/run/sim/x/kubeconfig"));
                 let loaded = nameward_config::load_text("x.toml", &text, []).unwrap();
-                assert_eq!(loaded.config.probe.interval.to_string(), "2s");
+                let stated = scenario.config.get("probe").and_then(|probe| probe.get("interval"));
+                let interval = stated.and_then(toml::Value::as_str).unwrap_or("2s");
+                assert_eq!(loaded.config.probe.interval.to_string(), interval, "{name}");
             }
         }
     }

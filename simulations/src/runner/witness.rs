@@ -1,10 +1,16 @@
 //! The runner's own eyes: it asks DNS from every namespace by itself, with a client that shares no code with the
 //! prober, so that "it recovered" never rests on the word of what is under test.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+
+use crate::client::now;
 use crate::lab::Netns;
 
 const PATIENCE: Duration = Duration::from_millis(900);
@@ -26,62 +32,145 @@ pub(super) struct Ask {
     pub expect: Option<Ipv4Addr>,
 }
 
-/// Asks everything at once, from threads of its own; gives back what failed, in one line each.
+/// Asks everything at once; gives back what failed, in one line each. Sockets are opened inside the namespaces and waited for
+/// here, together.
 pub(super) fn look(asks: &[Ask]) -> Vec<String> {
-    std::thread::scope(|scope| {
-        let running: Vec<_> = asks
-            .iter()
-            .map(|ask| {
-                scope.spawn(move || match ask.netns.enter(|| exchange(ask)) {
-                    Ok(true) => None,
-                    Ok(false) => {
-                        let transport = if ask.tcp { "TCP" } else { "UDP" };
-                        Some(format!("{} -> {} over {transport} for {}", ask.from, ask.server, ask.name))
-                    }
-                    // The namespace went with its pod.
-                    Err(_) => None,
-                })
-            })
-            .collect();
-        running.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect()
-    })
-}
-
-fn exchange(ask: &Ask) -> bool {
-    let server = SocketAddr::new(ask.server, 53);
-    let id = fastrand::u16(..);
-    let query = query(id, ask.name);
-    let reply = if ask.tcp { over_tcp(server, &query) } else { over_udp(server, &query, id) };
-    reply.is_ok_and(|reply| right(&reply, id, query.len(), ask.expect))
-}
-
-fn over_udp(server: SocketAddr, query: &[u8], id: u16) -> std::io::Result<Vec<u8>> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect(server)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.send(query)?;
-    let mut buffer = vec![0; 1500];
-    // A handful of strangers' datagrams are passed over.
-    for _ in 0..8 {
-        let n = socket.recv(&mut buffer)?;
-        if buffer.get(..2) == Some(&id.to_be_bytes()) {
-            buffer.truncate(n);
-            return Ok(buffer);
+    let mut running: Vec<Exchange<'_>> = Vec::with_capacity(asks.len());
+    for group in asks.chunk_by(|a, b| a.from == b.from) {
+        let Some(first) = group.first() else { continue };
+        // A namespace that cannot be entered went with its pod.
+        if let Ok(started) = first.netns.enter(|| group.iter().map(Exchange::start).collect::<Vec<_>>()) {
+            running.extend(started);
         }
     }
-    Err(std::io::ErrorKind::InvalidData.into())
+    let until = now() + PATIENCE;
+    loop {
+        let mut waiting: Vec<&mut Exchange<'_>> = running.iter_mut().filter(|one| one.right.is_none()).collect();
+        let left = until.saturating_duration_since(now());
+        if waiting.is_empty() || left.is_zero() {
+            break;
+        }
+        let mut fds: Vec<PollFd<'_>> = waiting.iter().filter_map(|one| one.poll_fd()).collect();
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => break,
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
+        drop(fds);
+        for (one, ready) in waiting.iter_mut().zip(ready) {
+            if ready {
+                one.go_on();
+            }
+        }
+    }
+    let failed = running.iter().filter(|one| one.right != Some(true));
+    failed
+        .map(|Exchange { ask, .. }| {
+            let transport = if ask.tcp { "TCP" } else { "UDP" };
+            format!("{} -> {} over {transport} for {}", ask.from, ask.server, ask.name)
+        })
+        .collect()
 }
 
-fn over_tcp(server: SocketAddr, query: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let length = u16::try_from(query.len()).map_err(std::io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes(), query].concat())?;
-    let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
-    let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut reply)?;
-    Ok(reply)
+/// One question on its way.
+#[derive(Debug)]
+struct Exchange<'a> {
+    ask: &'a Ask,
+    id: u16,
+    query: Vec<u8>,
+    channel: Channel,
+    /// Whether the answer was right; `None` while it is waited for.
+    right: Option<bool>,
+}
+
+#[derive(Debug)]
+enum Channel {
+    /// There was no socket to be had.
+    None,
+    Udp(UdpSocket),
+    /// The stream, whether the query is sent, and what has come back.
+    Tcp(TcpStream, bool, Vec<u8>),
+}
+
+impl<'a> Exchange<'a> {
+    fn start(ask: &'a Ask) -> Self {
+        let id = fastrand::u16(..);
+        let query = query(id, ask.name);
+        let server = SocketAddr::new(ask.server, 53);
+        let opened = if ask.tcp {
+            connecting(server).map(|stream| Channel::Tcp(stream, false, Vec::new()))
+        } else {
+            sent(server, &query).map(Channel::Udp)
+        };
+        let right = opened.is_err().then_some(false);
+        Self { ask, id, query, channel: opened.unwrap_or(Channel::None), right }
+    }
+
+    fn poll_fd(&self) -> Option<PollFd<'_>> {
+        match &self.channel {
+            Channel::None => None,
+            Channel::Udp(socket) => Some(PollFd::new(socket.as_fd(), PollFlags::POLLIN)),
+            Channel::Tcp(stream, sent, _) => {
+                Some(PollFd::new(stream.as_fd(), if *sent { PollFlags::POLLIN } else { PollFlags::POLLOUT }))
+            }
+        }
+    }
+
+    /// Takes one step. An error is an answer that does not come.
+    fn go_on(&mut self) {
+        match self.step() {
+            Ok(None) => {}
+            Ok(Some(reply)) => self.right = Some(right(&reply, self.id, self.query.len(), self.ask.expect)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => self.right = Some(false),
+        }
+    }
+
+    fn step(&mut self) -> std::io::Result<Option<Vec<u8>>> {
+        let mut buffer = [0; 1500];
+        match &mut self.channel {
+            Channel::None => Err(ErrorKind::NotConnected.into()),
+            Channel::Udp(socket) => {
+                let n = socket.recv(&mut buffer)?;
+                let reply = buffer.get(..n).unwrap_or_default();
+                // A stranger's datagram is passed over.
+                Ok((reply.get(..2) == Some(&self.id.to_be_bytes())).then(|| reply.to_vec()))
+            }
+            Channel::Tcp(stream, sent @ false, _) => {
+                let length = u16::try_from(self.query.len()).map_err(std::io::Error::other)?;
+                stream.write_all(&[&length.to_be_bytes(), self.query.as_slice()].concat())?;
+                *sent = true;
+                Ok(None)
+            }
+            Channel::Tcp(stream, _, got) => {
+                let n = stream.read(&mut buffer)?;
+                if n == 0 {
+                    return Err(ErrorKind::UnexpectedEof.into());
+                }
+                got.extend(buffer.get(..n).unwrap_or_default());
+                let length = got.first_chunk::<2>().map_or(usize::MAX, |l| usize::from(u16::from_be_bytes(*l)));
+                Ok(got.get(2..).filter(|reply| reply.len() >= length).map(<[u8]>::to_vec))
+            }
+        }
+    }
+}
+
+fn sent(server: SocketAddr, query: &[u8]) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_nonblocking(true)?;
+    socket.connect(server)?;
+    socket.send(query)?;
+    Ok(socket)
+}
+
+/// A connection that is being made.
+fn connecting(server: SocketAddr) -> std::io::Result<TcpStream> {
+    let family = if server.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    match connect(fd.as_raw_fd(), &SockaddrStorage::from(server)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(TcpStream::from(fd)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A query for an A record, RFC 1035 section 4.

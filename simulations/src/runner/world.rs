@@ -10,13 +10,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use nix::sys::signal::Signal;
 
 use super::aliases::Aliases;
+use super::crashes::Crashes;
 use super::witness::Ask;
 use crate::dns::{self, Command, DnsControl, DnsError};
-use crate::lab::{Lab, LabError, LabSpec, NetFault, PodSpec, Private, Snapshot, diff};
-use crate::proxy::{Mode, ServiceState};
+use crate::lab::{Injected, Lab, LabError, LabSpec, NetFault, PodSpec, Private, Snapshot, diff};
+use crate::proxy::{DnsService, Mode, ServiceState};
 
-/// The names of the nodes.
-pub(super) const NODES: [&str; 2] = ["node1", "node2"];
 /// Address of the DNS Service.
 pub(super) const CLUSTER_DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
@@ -32,27 +31,34 @@ pub(super) enum WorldError {
     /// The scenario names something that is not there.
     #[error("there is no {0}")]
     Nothing(String),
+    /// A line of the scenario cannot be carried out.
+    #[error("{0}")]
+    Line(String),
+    /// A file of a pod.
+    #[error("a pod's file cannot be written")]
+    File(#[from] std::io::Error),
 }
 
 /// A running pod.
 #[derive(Debug)]
-struct Running {
-    key: String,
-    coredns: bool,
-    server: Option<DnsControl>,
+pub(super) struct Running {
+    pub(super) key: String,
+    pub(super) coredns: bool,
+    pub(super) server: Option<DnsControl>,
     memory_limit: Option<u64>,
 }
 
 #[derive(Debug)]
-struct State {
-    lab: Lab,
-    pods: BTreeMap<String, Running>,
+pub(super) struct State {
+    pub(super) lab: Lab,
+    pub(super) pods: BTreeMap<String, Running>,
     upstream: Option<DnsControl>,
-    aliases: Aliases,
-    baseline: BTreeMap<&'static str, Snapshot>,
+    pub(super) aliases: Aliases,
+    baseline: BTreeMap<String, Snapshot>,
     violations: Vec<String>,
     /// Bytes that every CoreDNS process needs.
     demand: u64,
+    pub(super) crashes: Crashes,
 }
 
 /// The simulated cluster.
@@ -61,10 +67,10 @@ pub(super) struct World(Mutex<State>);
 
 impl World {
     /// Builds nodes, rules and the upstream server. Pods come later, from the machinery.
-    pub(super) fn build(private: Private, mode: Mode) -> Result<Self, WorldError> {
-        let mut lab = Lab::build(private, LabSpec::default())?;
-        for (number, node) in (1..).zip(NODES) {
-            lab.install_proxy(node, mode, ServiceState::cluster(number, &[]))?;
+    pub(super) fn build(private: Private, mode: Mode, nodes: u8) -> Result<Self, WorldError> {
+        let mut lab = Lab::build(private, LabSpec { nodes, ..LabSpec::default() })?;
+        for (number, node) in numbered(&lab) {
+            lab.install_proxy(&node, mode, ServiceState::cluster(number, &[]))?;
         }
         let upstream = DnsControl::start(lab.control(), &dns::Options::upstream())?;
         Ok(Self(Mutex::new(State {
@@ -75,10 +81,11 @@ impl World {
             baseline: BTreeMap::new(),
             violations: Vec::new(),
             demand: 0,
+            crashes: Crashes::default(),
         })))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -124,11 +131,22 @@ impl World {
         })
     }
 
-    /// kube-proxy follows the ready endpoints.
-    pub(super) fn endpoints(&self, ready: &[Ipv4Addr]) -> Result<(), WorldError> {
+    /// kube-proxy follows the DNS Service and its ready endpoints, on every node; the first failure is told.
+    pub(super) fn services(&self, dns: Option<&DnsService>) -> Result<(), WorldError> {
         self.change(|state| {
-            for (number, node) in (1..).zip(NODES) {
-                state.lab.apply_services(node, ServiceState::cluster(number, ready))?;
+            let nodes = numbered(&state.lab).into_iter();
+            let mut apply = |(number, node): (u8, String)| {
+                state.lab.apply_services(&node, ServiceState::with_dns(number, dns)).map_err(WorldError::from)
+            };
+            nodes.map(&mut apply).fold(Ok(()), Result::and)
+        })
+    }
+
+    /// kube-proxy's next sync, on every node: conntrack entries that lead nowhere go.
+    pub(super) fn forget_stale_flows(&self) -> Result<(), WorldError> {
+        self.change(|state| {
+            for (_, node) in numbered(&state.lab) {
+                state.lab.proxy(&node)?.forget_stale()?;
             }
             Ok(())
         })
@@ -161,8 +179,16 @@ impl World {
     }
 
     /// Injects a fault of the network; says what was done.
-    pub(super) fn inject(&self, fault: NetFault) -> Result<Vec<String>, WorldError> {
-        self.change(|state| Ok(state.lab.inject(fault)?.did))
+    pub(super) fn inject(&self, fault: NetFault) -> Result<Injected, WorldError> {
+        self.change(|state| Ok(state.lab.inject(fault)?))
+    }
+
+    /// Takes a fault of the network back, unless its pod is gone.
+    pub(super) fn lift(&self, injected: Injected) -> Result<(), WorldError> {
+        self.change(|state| match injected.fault.pod().is_some_and(|pod| state.lab.pod(pod).is_err()) {
+            true => Ok(()),
+            false => Ok(state.lab.undo(injected)?),
+        })
     }
 
     /// Tells a CoreDNS stand-in something.
@@ -170,9 +196,22 @@ impl World {
         self.with_server(alias, |server| server.tell(command))
     }
 
-    /// Stops a CoreDNS stand-in where it stands.
-    pub(super) fn hang(&self, alias: &str) -> Result<(), WorldError> {
-        self.with_server(alias, |server| server.signal(Signal::SIGSTOP))
+    /// Tells the upstream stand-in something.
+    pub(super) fn tell_upstream(&self, command: &Command) -> Result<(), WorldError> {
+        let mut state = self.state();
+        let upstream = state.upstream.as_mut().ok_or_else(|| WorldError::Nothing("running upstream".to_owned()))?;
+        Ok(upstream.tell(command)?)
+    }
+
+    /// Stops a CoreDNS stand-in where it stands, or lets it go on.
+    pub(super) fn hang(&self, alias: &str, stop: bool) -> Result<(), WorldError> {
+        let signal = if stop { Signal::SIGSTOP } else { Signal::SIGCONT };
+        self.with_server(alias, |server| server.signal(signal))
+    }
+
+    /// Whether the pod of an alias has no process that could be told anything.
+    pub(super) fn unserved(&self, alias: &str) -> bool {
+        self.with_server(alias, |_| Ok(())).is_err()
     }
 
     fn with_server(
@@ -190,6 +229,35 @@ impl World {
     /// The upstream resolver stops.
     pub(super) fn stop_upstream(&self) {
         self.state().upstream = None;
+    }
+
+    /// The upstream resolver starts again.
+    pub(super) fn start_upstream(&self) -> Result<(), WorldError> {
+        let mut state = self.state();
+        if state.upstream.is_none() {
+            state.upstream = Some(DnsControl::start(state.lab.control(), &dns::Options::upstream())?);
+        }
+        Ok(())
+    }
+
+    /// Gives the pods that run now their names again, as if they had just been started: what an earlier scenario replaced
+    /// must not matter to the next one.
+    pub(super) fn name_anew(&self) {
+        let mut state = self.state();
+        let mut running: Vec<(String, String, String, bool)> = state
+            .pods
+            .iter()
+            .filter_map(|(uid, pod)| {
+                let node = state.lab.pod(&pod.key).ok()?.spec.node.clone();
+                Some((pod.key.clone(), uid.clone(), node, pod.coredns))
+            })
+            .collect();
+        running.sort();
+        let mut aliases = Aliases::default();
+        for (key, uid, node, coredns) in &running {
+            aliases.add(uid, key, node, *coredns);
+        }
+        state.aliases = aliases;
     }
 
     /// `namespace/name` of an alias.
@@ -268,7 +336,7 @@ impl World {
         Ok(std::mem::take(&mut state.violations))
     }
 
-    fn change<T>(&self, work: impl FnOnce(&mut State) -> Result<T, WorldError>) -> Result<T, WorldError> {
+    pub(super) fn change<T>(&self, work: impl FnOnce(&mut State) -> Result<T, WorldError>) -> Result<T, WorldError> {
         let mut state = self.state();
         state.compare()?;
         let done = work(&mut state);
@@ -281,8 +349,8 @@ impl World {
 
 impl State {
     fn remember(&mut self) -> Result<(), WorldError> {
-        for node in NODES {
-            self.baseline.insert(node, self.lab.netns(node)?.snapshot()?);
+        for node in self.lab.nodes() {
+            self.baseline.insert(node.name.clone(), node.netns.snapshot()?);
         }
         Ok(())
     }
@@ -296,6 +364,11 @@ impl State {
         self.violations.append(&mut found);
         Ok(())
     }
+}
+
+/// Nodes by number and name.
+fn numbered(lab: &Lab) -> Vec<(u8, String)> {
+    lab.nodes().map(|node| (node.number, node.name.clone())).collect()
 }
 
 fn serve(lab: &Lab, key: &str) -> Result<DnsControl, WorldError> {

@@ -108,7 +108,7 @@ impl Cluster {
         self.send(Ask::get(Operation::ReadConfigMap(key.clone()), path)).await
     }
 
-    /// A node, by its metadata.
+    /// A node: its metadata, whether it is ready, whether it is cordoned.
     ///
     /// # Errors
     /// The call failed.

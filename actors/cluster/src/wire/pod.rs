@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::mention::{in_environment, in_words};
 use super::{Meta, lenient, nullable, quantity};
 
 /// A pod.
@@ -65,6 +66,23 @@ pub struct Container {
     /// `ports`.
     #[serde(deserialize_with = "nullable")]
     pub ports: Vec<ContainerPort>,
+    /// The first name of a Service in `command`.
+    #[serde(deserialize_with = "in_words")]
+    pub command: Option<String>,
+    /// The first name of a Service in `args`.
+    #[serde(deserialize_with = "in_words")]
+    pub args: Option<String>,
+    /// The first name of a Service in `env`.
+    #[serde(deserialize_with = "in_environment")]
+    pub env: Option<String>,
+}
+
+impl Container {
+    /// A name of the cluster that it is told.
+    #[must_use]
+    pub fn names_cluster(&self) -> Option<&str> {
+        self.command.as_deref().or(self.args.as_deref()).or(self.env.as_deref())
+    }
 }
 
 /// `ports` of a container.
@@ -131,6 +149,15 @@ pub struct PodCondition {
     pub r#type: String,
     /// `status`.
     pub status: String,
+    /// `reason`.
+    #[serde(deserialize_with = "nullable")]
+    pub reason: String,
+    /// `message`, cut.
+    #[serde(deserialize_with = "cut")]
+    pub message: String,
+    /// `lastTransitionTime`.
+    #[serde(rename = "lastTransitionTime", deserialize_with = "lenient")]
+    pub since: Option<Timestamp>,
 }
 
 /// One of `status.containerStatuses`.
@@ -169,6 +196,31 @@ impl ContainerStatus {
 pub struct ContainerState {
     /// `terminated`.
     pub terminated: Option<Terminated>,
+    /// `waiting`.
+    pub waiting: Option<Waiting>,
+    /// `running`.
+    pub running: Option<Running>,
+}
+
+/// `waiting`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Waiting {
+    /// `reason`.
+    #[serde(deserialize_with = "nullable")]
+    pub reason: String,
+    /// `message`, cut.
+    #[serde(deserialize_with = "cut")]
+    pub message: String,
+}
+
+/// `running`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Running {
+    /// `startedAt`.
+    #[serde(deserialize_with = "lenient")]
+    pub started_at: Option<Timestamp>,
 }
 
 /// `terminated`.
@@ -177,7 +229,25 @@ pub struct ContainerState {
 pub struct Terminated {
     /// `reason`.
     pub reason: String,
+    /// `message`, cut.
+    #[serde(deserialize_with = "cut")]
+    pub message: String,
+    /// `exitCode`.
+    #[serde(deserialize_with = "nullable")]
+    pub exit_code: i32,
+    /// `startedAt`.
+    #[serde(deserialize_with = "lenient")]
+    pub started_at: Option<Timestamp>,
     /// `finishedAt`.
     #[serde(deserialize_with = "lenient")]
     pub finished_at: Option<Timestamp>,
+}
+
+/// The end of a text: a message that the kubelet takes from a log ends with what matters, and control characters are not
+/// for people's terminals.
+fn cut<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text: String = nullable(from)?;
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let surplus = text.chars().count().saturating_sub(nameward_messages::workload::MESSAGE);
+    Ok(text.chars().skip(surplus).map(clean).collect::<String>().trim().to_owned())
 }

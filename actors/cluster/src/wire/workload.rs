@@ -174,10 +174,53 @@ pub struct BudgetStatus {
     pub observed_generation: i64,
 }
 
-/// A node, by its metadata.
+/// A node. A watch of metadata alone leaves the rest empty: what is not there is not known.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct NodeObject {
     /// `metadata`.
     pub metadata: Meta,
+    /// `spec`.
+    #[serde(deserialize_with = "nullable")]
+    pub spec: Option<NodeSpec>,
+    /// `status`.
+    #[serde(deserialize_with = "nullable")]
+    pub status: NodeStatus,
+}
+
+/// `spec` of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct NodeSpec {
+    /// `unschedulable`: cordoned, as at the beginning of a drain.
+    #[serde(deserialize_with = "nullable")]
+    pub unschedulable: bool,
+}
+
+/// `status` of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    /// `conditions`.
+    #[serde(deserialize_with = "nullable")]
+    pub conditions: Vec<NodeCondition>,
+}
+
+/// One condition of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct NodeCondition {
+    /// `type`.
+    pub r#type: String,
+    /// `status`: `True`, `False` or `Unknown`.
+    pub status: String,
+}
+
+impl NodeObject {
+    /// Whether it is ready: `None` when its status was not read. `Unknown` is what the control plane writes when a kubelet
+    /// is silent: not ready.
+    #[must_use]
+    pub fn ready(&self) -> Option<bool> {
+        self.status.conditions.iter().find(|c| c.r#type == "Ready").map(|c| c.status == "True")
+    }
 }

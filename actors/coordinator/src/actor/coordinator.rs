@@ -11,10 +11,10 @@ use nameward_messages::plan::{LeaseState, Plan, SharedRemedyTells};
 use nameward_messages::pods::ContainerOomKilled;
 use nameward_messages::remedy::RemedyRecord;
 use nameward_messages::verdict::SubjectKind;
-use nameward_messages::{Mono, Now, ObjectKey};
+use nameward_messages::{Mono, NodeName, Now, ObjectKey};
 use nameward_supervision::{Actor, Context, Listener, Message, Retain, WhenFull, fan_out};
 
-use crate::mind::{CoordinatorMind, Input, Output, Written};
+use crate::mind::{CoordinatorMind, Input, NodeState, Output, Written};
 
 /// What the coordinator is told.
 #[derive(Clone, Debug)]
@@ -33,6 +33,13 @@ pub enum CoordinatorMessage {
         serial: u64,
         /// What came of it.
         result: CallResult,
+    },
+    /// What came of reading a node.
+    NodeRead {
+        /// Which.
+        node: NodeName,
+        /// What was read; `None` when it could not be.
+        state: Option<NodeState>,
     },
     /// What came of a write.
     Wrote {
@@ -55,7 +62,11 @@ impl Message for CoordinatorMessage {
             Self::View(_) => Some("view".to_owned()),
             Self::KillSwitch(_) => Some("kill-switch".to_owned()),
             Self::Reconfigure(_) => Some("config".to_owned()),
-            Self::OomKilled(_) | Self::Shared(_) | Self::LeaseDone { .. } | Self::Wrote { .. } => None,
+            Self::OomKilled(_)
+            | Self::Shared(_)
+            | Self::LeaseDone { .. }
+            | Self::NodeRead { .. }
+            | Self::Wrote { .. } => None,
         }
     }
 
@@ -160,6 +171,19 @@ impl CoordinatorActor {
         let (cluster, me) = (self.wiring.cluster.clone(), ctx.me());
         match output {
             Output::Plan(plan) => fan_out(&self.wiring.plans, plan),
+            Output::ReadNode(node) => ctx.spawn(async move {
+                let state = match cluster.get_node(node.as_str()).await {
+                    Ok(found) => Some(NodeState {
+                        ready: found.ready(),
+                        unschedulable: found.spec.is_some_and(|spec| spec.unschedulable),
+                    }),
+                    Err(error) => {
+                        tracing::debug!(%node, error = %error.explain(), "a node was not read");
+                        None
+                    }
+                };
+                me.tell(CoordinatorMessage::NodeRead { node, state });
+            }),
             Output::Record { incident, record } => {
                 tracing::info!(
                     %incident, remedy = %record.kind, outcome = record.outcome.label(), subject = %record.subject,
@@ -255,6 +279,7 @@ impl Actor for CoordinatorActor {
                 self.keep_lease(asked, ctx);
                 Input::Tick
             }
+            CoordinatorMessage::NodeRead { node, state } => Input::NodeRead { node, state },
             CoordinatorMessage::Wrote { what, done } => Input::Wrote { what, done },
             CoordinatorMessage::Reconfigure(config) => {
                 self.election.set_rules(rules(&config));

@@ -55,10 +55,13 @@ impl Message for ReporterMessage {
             Self::Diagnosis(DiagnosisTells::Deferred(_)) => Some("deferred".to_owned()),
             Self::Diagnosis(DiagnosisTells::Examined(_)) => Some("examined".to_owned()),
             Self::Diagnosis(DiagnosisTells::Matrix(_)) => Some("matrix".to_owned()),
+            Self::Diagnosis(DiagnosisTells::Unmodelled(_)) => Some("unmodelled".to_owned()),
             Self::Orders(_) => Some("orders".to_owned()),
             Self::Targets(_) => Some("targets".to_owned()),
             Self::Reconfigure(_) => Some("config".to_owned()),
-            Self::Diagnosis(DiagnosisTells::Stands(_) | DiagnosisTells::Ended { .. })
+            Self::Diagnosis(
+                DiagnosisTells::Stands(_) | DiagnosisTells::Ended { .. } | DiagnosisTells::Recovered(_),
+            )
             | Self::Remedy(_)
             | Self::Namespace(_)
             | Self::Answer(_)
@@ -73,11 +76,20 @@ impl Message for ReporterMessage {
             Self::Diagnosis(DiagnosisTells::Ended { key, .. }) => Retain::Forget(verdict(key)),
             Self::Namespace(NamespaceChanged::Found(ns)) => Retain::Keep(format!("ns/{}", ns.cookie.0)),
             Self::Namespace(NamespaceChanged::Gone { cookie, .. }) => Retain::Forget(format!("ns/{}", cookie.0)),
-            Self::Diagnosis(DiagnosisTells::Deferred(_) | DiagnosisTells::Examined(_) | DiagnosisTells::Matrix(_))
+            Self::Diagnosis(
+                DiagnosisTells::Deferred(_)
+                | DiagnosisTells::Examined(_)
+                | DiagnosisTells::Matrix(_)
+                | DiagnosisTells::Unmodelled(_),
+            )
             | Self::Orders(_)
             | Self::Targets(_)
             | Self::Reconfigure(_) => self.merge_key().map_or(Retain::No, Retain::Keep),
-            Self::Remedy(_) | Self::Answer(_) | Self::WasRead(_) | Self::Wrote(_) => Retain::No,
+            Self::Diagnosis(DiagnosisTells::Recovered(_))
+            | Self::Remedy(_)
+            | Self::Answer(_)
+            | Self::WasRead(_)
+            | Self::Wrote(_) => Retain::No,
         }
     }
 

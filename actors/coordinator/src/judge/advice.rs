@@ -15,7 +15,13 @@ pub fn shared_remedy(cause: Cause) -> Option<RemedyKind> {
 #[must_use]
 pub fn persons_alone(cause: Cause) -> bool {
     // Restarting kube-proxy is off unless it is asked for by name.
-    matches!(cause.about().remedy, None | Some(RemedyKind::RestartKubeProxy))
+    matches!(cause.about().remedy, None | Some(RemedyKind::RestartKubeProxy)) && !nobodys_worry(cause)
+}
+
+/// Whether nobody is called for it at all: no client is concerned (a CoreDNS pod does not reach itself by the Service).
+#[must_use]
+pub fn nobodys_worry(cause: Cause) -> bool {
+    matches!(cause, Cause::HairpinOff)
 }
 
 /// One line for `kubectl get dnsincidents`.
@@ -28,7 +34,9 @@ pub fn summary(cause: Cause, subject: &Subject) -> String {
 /// The command with which a person begins.
 #[must_use]
 pub fn command(cause: Cause, subject: &Subject, nodes: &[NodeName], view: &ClusterView) -> String {
-    let command = cause.command_for(subject, nodes.first().map(NodeName::as_str));
+    // A CoreDNS pod is looked into on its own node, whoever complains of it.
+    let own = view.pods.iter().find(|pod| subject.uid.as_ref() == Some(&pod.uid)).and_then(|pod| pod.node.as_ref());
+    let command = cause.command_for(subject, own.or(nodes.first()).map(NodeName::as_str));
     // What the subject does not tell, the cluster may: the DNS Service's namespace is CoreDNS's.
     match view.targets.service.as_ref() {
         Some(service) => command.replace("NAMESPACE", &service.key.namespace),

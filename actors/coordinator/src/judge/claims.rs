@@ -1,6 +1,6 @@
 //! What stands in the nodes' reports, and for how long, by this process's clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nameward_messages::cluster_view::{ClusterView, NodeAgentView};
@@ -93,11 +93,16 @@ impl Claims {
     }
 
     /// Deferred failures that have stood for [`UNEXPLAINED_AFTER`] while the node that was to judge says nothing of its
-    /// pod or of itself: who sees it, with what they say.
+    /// pod or of itself: who sees it, with what they say. What `located` holds is explained by what all nodes see together.
     #[must_use]
-    pub fn unexplained(&self, now: Mono, view: &ClusterView) -> BTreeMap<Subject, Vec<(NodeName, Evidence)>> {
+    pub fn unexplained(
+        &self,
+        now: Mono,
+        view: &ClusterView,
+        located: &BTreeSet<Subject>,
+    ) -> BTreeMap<Subject, Vec<(NodeName, Evidence)>> {
         let mut all = BTreeMap::new();
-        for (subject, words) in &self.deferred {
+        for (subject, words) in self.deferred.iter().filter(|(subject, _)| !located.contains(subject)) {
             let listed = view.pods.iter().any(|pod| Some(&pod.uid) == subject.uid.as_ref() && !pod.terminating);
             let old = words.values().any(|(_, _, since)| now.since(*since) >= UNEXPLAINED_AFTER);
             let explained = words.values().any(|(to, _, _)| self.speaks(to, subject));
@@ -122,8 +127,34 @@ impl Claims {
         })
     }
 
+    /// Who cannot reach a CoreDNS pod and knows no reason of its own: the pod's node, what is said, since when.
+    #[must_use]
+    pub fn deferred_by(&self, subject: &Subject) -> Option<&BTreeMap<NodeName, (NodeName, String, Mono)>> {
+        self.deferred.get(subject)
+    }
+
+    /// Whether any node defers anything.
+    #[must_use]
+    pub fn any_deferred(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
+    /// The nodes to which something is deferred.
+    #[must_use]
+    pub fn deferred_to(&self) -> BTreeSet<&NodeName> {
+        self.deferred.values().flat_map(|words| words.values().map(|(to, ..)| to)).collect()
+    }
+
+    /// Whether a node names a cause that lies in the whole of itself.
+    #[must_use]
+    pub fn node_is_sick(&self, node: &NodeName) -> bool {
+        let itself = Subject::node(node);
+        let mut causes = self.words.iter().filter(|(key, _)| key.cause != Cause::Unexplained);
+        causes.any(|(key, words)| key.subject == itself && words.contains_key(node))
+    }
+
     /// Whether a node names a cause for this pod, for itself or for everything.
-    fn speaks(&self, node: &NodeName, subject: &Subject) -> bool {
+    pub(super) fn speaks(&self, node: &NodeName, subject: &Subject) -> bool {
         self.words.iter().any(|(key, words)| {
             let about = key.subject == *subject
                 || key.subject == Subject::node(node)
@@ -143,7 +174,7 @@ impl Claims {
     #[must_use]
     pub fn most_nodes_alike(&self) -> u32 {
         let node_layer = |cause: Cause| matches!(cause.about().layer, Layer::Node | Layer::Pod);
-        let mut by_cause: BTreeMap<Cause, std::collections::BTreeSet<&NodeName>> = BTreeMap::new();
+        let mut by_cause: BTreeMap<Cause, BTreeSet<&NodeName>> = BTreeMap::new();
         for (key, words) in self.words.iter().filter(|(key, _)| node_layer(key.cause)) {
             by_cause.entry(key.cause).or_default().extend(words.keys());
         }
@@ -157,9 +188,10 @@ fn gone(key: &VerdictKey, view: &ClusterView) -> bool {
         && !view.pods.iter().any(|pod| Some(&pod.uid) == key.subject.uid.as_ref())
 }
 
-/// Memory is the workload's, whichever pod died of it: one incident, not one per pod.
+/// Memory and the Corefile are the workload's, whichever pod died of them: one incident, not one per pod.
 fn key_of(verdict: &ReportedVerdict, view: &ClusterView) -> VerdictKey {
-    let workload = view.workload.as_ref().filter(|_| verdict.cause == Cause::CorednsOomKilled);
+    let shared = matches!(verdict.cause, Cause::CorednsOomKilled | Cause::CorednsLoop | Cause::CorefileBroken);
+    let workload = view.workload.as_ref().filter(|_| shared);
     let subject =
         workload.map_or_else(|| verdict.subject.clone(), |w| Subject::object(SubjectKind::Deployment, &w.key));
     VerdictKey { cause: verdict.cause, subject }

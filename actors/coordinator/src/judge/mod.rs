@@ -3,5 +3,8 @@
 pub mod advice;
 pub mod answers;
 pub mod claims;
+pub mod locality;
 pub mod names;
 pub mod quorum;
+pub mod sight;
+pub mod workload;

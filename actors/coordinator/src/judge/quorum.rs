@@ -60,7 +60,7 @@ pub fn listened_to(now: Mono, agent: &NodeAgentView, stale_after: Duration) -> b
 pub struct Quorum {
     /// Nodes, those that are being deleted left out.
     pub nodes: u32,
-    /// Those whose agent is expected to speak: not marked as not ready.
+    /// Those whose agent is expected to speak: neither known as not ready, nor cordoned, silent and without a CoreDNS pod.
     pub expected: u32,
     /// Those with a fresh report.
     pub fresh: u32,
@@ -74,8 +74,10 @@ impl Quorum {
         let mut quorum = Self { nodes: 0, expected: 0, fresh: 0 };
         for node in view.nodes.iter().filter(|node| !node.terminating) {
             quorum.nodes += 1;
-            quorum.expected += u32::from(node.ready != Some(false));
             let fresh = agents.get(&node.name).is_some_and(|agent| freshness.fresh(now, agent, stale_after));
+            let hosts = view.pods.iter().any(|pod| pod.node.as_ref() == Some(&node.name));
+            let drained = node.unschedulable == Some(true) && !fresh && !hosts;
+            quorum.expected += u32::from(node.ready != Some(false) && !drained);
             quorum.fresh += u32::from(fresh);
         }
         quorum

@@ -100,7 +100,8 @@ impl CoordinatorMind {
                 word.verdict.evidence.iter().map(line).collect::<Vec<_>>()
             };
             let ground = Ground {
-                scope: first.verdict.scope,
+                // What was told of one pod and is the workload's reaches as far as such a cause does.
+                scope: if key.subject == first.verdict.subject { first.verdict.scope } else { key.cause.about().scope },
                 ripe: words.values().any(|w| w.vouched && now.mono.since(w.since) >= OPEN_AFTER),
                 nodes: words.keys().cloned().collect(),
                 evidence: words.iter().flat_map(lines).collect(),
@@ -108,7 +109,17 @@ impl CoordinatorMind {
             };
             grounds.insert(key.clone(), ground);
         }
-        for (subject, words) in self.claims.unexplained(now.mono, view) {
+        for (key, (located, since)) in self.located.all() {
+            let ground = Ground {
+                scope: located.scope,
+                ripe: now.mono.since(*since) >= OPEN_AFTER,
+                nodes: located.nodes.clone(),
+                evidence: located.evidence.clone(),
+                ruled_out: located.ruled_out.clone(),
+            };
+            grounds.entry(key.clone()).or_insert(ground);
+        }
+        for (subject, words) in self.claims.unexplained(now.mono, view, &self.located.explained()) {
             let key = VerdictKey { cause: Cause::Unexplained, subject };
             let (nodes, evidence) = words.into_iter().unzip();
             let scope = advice::scope_of(Cause::Unexplained);
@@ -240,7 +251,8 @@ fn announce(incident: &mut Incident, view: &ClusterView, now: Now, out: &mut Vec
         incident.shared = Shared::Over;
         out.push(Output::Record { incident: incident.name.clone(), record });
     }
-    out.push(Output::Event { subject, warning: true, reason: reason(cause), note });
+    let warning = !advice::nobodys_worry(cause);
+    out.push(Output::Event { subject, warning, reason: reason(cause), note });
 }
 
 /// The Event reason of a cause: its id in CamelCase.

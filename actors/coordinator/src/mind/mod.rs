@@ -2,8 +2,11 @@
 
 mod begin;
 mod book;
+mod complaints;
 mod incident;
+mod located;
 mod memory;
+mod nodes;
 mod orders;
 mod shared;
 mod verify;
@@ -24,6 +27,8 @@ use nameward_messages::report::NodeOrders;
 use nameward_messages::verdict::{Subject, VerdictKey};
 use nameward_messages::{Mono, NodeName, Now};
 
+pub use nodes::NodeState;
+
 use crate::judge::claims::Claims;
 use crate::judge::quorum::{Freshness, Quorum};
 
@@ -42,6 +47,13 @@ pub enum Input {
     OomKilled(ContainerOomKilled),
     /// What the shared executor did.
     Shared(SharedRemedyTells),
+    /// What [`Output::ReadNode`] brought; `None` when the node could not be read.
+    NodeRead {
+        /// Which.
+        node: NodeName,
+        /// What was read.
+        state: Option<NodeState>,
+    },
     /// A write of [`Output`] ended; a failed one is not tried again at once.
     Wrote {
         /// Which.
@@ -99,6 +111,8 @@ pub enum Output {
         /// The orders.
         orders: Box<NodeOrders>,
     },
+    /// Read whether a node is ready, and tell [`Input::NodeRead`].
+    ReadNode(NodeName),
     /// To the shared executor.
     Plan(Plan),
     /// An Event on the object concerned.
@@ -131,6 +145,8 @@ pub struct CoordinatorMind {
     view: Option<Arc<ClusterView>>,
     freshness: Freshness,
     claims: Claims,
+    nodes: nodes::Nodes,
+    located: located::LocatedBook,
     kills: memory::Kills,
     book: BTreeMap<String, incident::Incident>,
     active: Option<shared::Active>,
@@ -171,6 +187,8 @@ impl CoordinatorMind {
             view: None,
             freshness: Freshness::default(),
             claims: Claims::default(),
+            nodes: nodes::Nodes::default(),
+            located: located::LocatedBook::default(),
             kills: memory::Kills::default(),
             book: BTreeMap::new(),
             active: None,
@@ -215,6 +233,12 @@ impl CoordinatorMind {
             Input::PausedHere(paused) => self.paused_here = paused,
             Input::OomKilled(kill) => self.kills.told(now, &kill),
             Input::Shared(tells) => self.shared_tells(now, tells, out),
+            Input::NodeRead { node, state } => {
+                self.nodes.learn(now.mono, node, state);
+                if let Some(view) = &mut self.view {
+                    self.nodes.complete(now.mono, Arc::make_mut(view));
+                }
+            }
             Input::Wrote { what, done } => {
                 if !done {
                     self.hold.insert(what, now.mono + WRITE_FAILED);
@@ -227,7 +251,8 @@ impl CoordinatorMind {
         self.due = Some(now.mono + LOOK);
     }
 
-    fn learn(&mut self, now: Now, view: Arc<ClusterView>) {
+    fn learn(&mut self, now: Now, mut view: Arc<ClusterView>) {
+        self.nodes.complete(now.mono, Arc::make_mut(&mut view));
         let stale_after = self.config.coordinator.stale_after.0;
         if view.complete {
             self.freshness.learn(now.mono, &view.agents);
@@ -254,6 +279,8 @@ impl CoordinatorMind {
         }
         self.hold.retain(|_, until| now.mono < *until);
         self.sync(now, &view);
+        self.read_nodes(now, &view, out);
+        self.locate(now, &view);
         self.open_and_close(now, &view, out);
         self.drive(now, &view, out);
         self.write_incidents(now, out);

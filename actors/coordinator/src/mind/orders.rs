@@ -8,6 +8,7 @@ use nameward_messages::plan::Permit;
 use nameward_messages::report::NodeOrders;
 use nameward_messages::{Mono, NodeName, Now, RequestId};
 
+use super::complaints::settled;
 use super::{CoordinatorMind, Output, Written};
 use crate::judge::quorum::Quorum;
 
@@ -22,7 +23,12 @@ pub(super) struct Permits {
     granted: BTreeMap<NodeName, (u64, Mono)>,
     /// The question that each node was asked last.
     asked: BTreeMap<NodeName, RequestId>,
+    /// When each node was last told of complaints out of turn.
+    complained: BTreeMap<NodeName, Mono>,
 }
+
+/// A node is told of complaints out of turn no more often than this.
+const COMPLAIN_AGAIN: Duration = Duration::from_secs(30);
 
 /// Orders per second, however often the mind is told something: a large cluster is told over minutes.
 const PER_SECOND: usize = 50;
@@ -76,6 +82,7 @@ impl CoordinatorMind {
         let stance = self.stance(now, view);
         let share = share(self.config.probe.budget_per_pod, view.nodes.iter().filter(|n| !n.terminating).count());
         let asking = self.active.as_ref().and_then(|a| a.asking.clone());
+        let mut complaints = self.complaints(now, view);
         self.pace.look(now.mono);
         // Questions first: they are waited for.
         let asked = |agent: &&NodeAgentView| asking.as_ref().is_some_and(|a| a.nodes.contains(&agent.name));
@@ -83,14 +90,16 @@ impl CoordinatorMind {
         let names: BTreeSet<&NodeName> = view.agents.iter().map(|agent| &agent.name).collect();
         self.permits.granted.retain(|name, _| names.contains(name));
         self.permits.asked.retain(|name, _| names.contains(name));
+        self.permits.complained.retain(|name, _| names.contains(name));
         for agent in first.into_iter().chain(rest) {
             let question = asking.as_ref().filter(|a| a.nodes.contains(&agent.name) && now.mono < a.until);
             let permit = self.permit(now.mono, agent, stance);
+            let complaints = complaints.remove(&agent.name).unwrap_or_default();
             let orders = NodeOrders {
                 share_milli_qps: Some(share),
                 permit,
                 requests: question.map(super::shared::Asking::order).into_iter().collect(),
-                complaints: Vec::new(),
+                complaints: settled(&agent.orders.complaints, complaints),
             };
             // A question that is over alone is not worth a write to every asked node: the next orders leave it out.
             let stale_question = orders.requests.is_empty() && !agent.orders.requests.is_empty();
@@ -102,6 +111,13 @@ impl CoordinatorMind {
                 continue;
             }
             let what = Written::Orders(agent.name.clone());
+            // The first complaint is waited for as well; later ones take their turn.
+            if agent.orders.complaints.is_empty()
+                && !orders.complaints.is_empty()
+                && self.permits.may_complain(now.mono, &agent.name)
+            {
+                self.hold.remove(&what);
+            }
             if orders.requests.first().is_some_and(|request| self.permits.first_time(&agent.name, &request.id)) {
                 self.hold.remove(&what);
             }
@@ -156,6 +172,15 @@ impl Permits {
                 self.granted.insert(node.clone(), (serial, now));
             }
         }
+    }
+
+    /// A complaint overtakes the pause between two writes, not more often than twice a minute.
+    fn may_complain(&mut self, now: Mono, node: &NodeName) -> bool {
+        let may = self.complained.get(node).is_none_or(|at| now.since(*at) >= COMPLAIN_AGAIN);
+        if may {
+            self.complained.insert(node.clone(), now);
+        }
+        may
     }
 
     /// A new question overtakes the pause between two writes, once.

@@ -10,6 +10,7 @@ use nameward_messages::{ObjectKey, PodUid};
 
 use super::*;
 
+mod locality;
 mod orders;
 mod shared;
 
@@ -128,13 +129,13 @@ fn causes_that_are_a_persons_are_escalated_with_the_command_and_end_with_the_ver
     let service = Subject::object(SubjectKind::Service, &ObjectKey::new("kube-system", "kube-dns"));
     let pod = Subject::pod(&ObjectKey::new("shop", "web"), &"u".into());
     let rows = [
-        (Cause::ForwardPolicyDrop, node_subject(1), "iptables -S FORWARD"),
+        (Cause::ForwardPolicyDrop, node_subject(1), "iptables -I FORWARD"),
         (Cause::ServiceRulesMissing, node_subject(1), "spec.nodeName=node1"),
         (Cause::ServiceRulesStale, node_subject(1), "spec.nodeName=node1"),
-        (Cause::ServiceWithoutEndpoints, service, "get endpointslices"),
-        (Cause::WrongNameserver, pod.clone(), "dnsPolicy"),
-        (Cause::UpstreamDead, upstream, "dig @172.30.0.254"),
-        (Cause::Unexplained, pod, "nameward diagnose shop/web"),
+        (Cause::ServiceWithoutEndpoints, service, "get service,endpointslices,pods"),
+        (Cause::WrongNameserver, pod.clone(), "clusterDNS"),
+        (Cause::UpstreamDead, upstream, "configmap coredns"),
+        (Cause::Unexplained, pod, "nameward diagnose"),
     ];
     for (cause, subject, command) in rows {
         let mut rig = rig(2);
@@ -156,6 +157,18 @@ fn causes_that_are_a_persons_are_escalated_with_the_command_and_end_with_the_ver
         assert!(rig.view.incidents[0].status.closed_at.is_some());
         assert_eq!(rig.events("DnsRecovered"), 1);
     }
+}
+
+#[test]
+fn nobody_is_called_for_a_coredns_pod_that_does_not_reach_itself() {
+    let mut rig = rig(2);
+    rig.pass(5);
+    let pod = Subject::pod(&ObjectKey::new("kube-system", "coredns-a"), &"u".into());
+    rig.claim(1, Cause::HairpinOff, &pod);
+    rig.pass(300);
+    assert_eq!(rig.phases(), [(Cause::HairpinOff, IncidentPhase::Open)]);
+    assert!(rig.view.incidents[0].status.ladder.is_empty(), "{:?}", rig.view.incidents[0].status.ladder);
+    assert!(!rig.out.iter().any(|o| matches!(o, Output::Event { warning: true, .. } | Output::Plan(_))));
 }
 
 #[test]

@@ -18,6 +18,7 @@ const ROWS: usize = 128;
 const REMEDIES: usize = 16;
 const TROUBLES: usize = 16;
 pub(super) const DEFERRED: usize = 16;
+pub(super) const UNMODELLED: usize = 8;
 use super::pace::Weight;
 
 /// Longest text of one line, in characters.
@@ -33,6 +34,7 @@ pub(super) struct Shape {
     verdicts: Vec<(VerdictKey, Confidence, Scope)>,
     deferred: Vec<Deferral>,
     examined: Vec<PodUid>,
+    unmodelled: Vec<String>,
     answers: BTreeSet<RequestId>,
     remedies: Vec<RemedyRecord>,
     conditions: Vec<(String, String)>,
@@ -72,6 +74,7 @@ impl Shape {
             verdicts: report.verdicts.iter().map(key).collect(),
             deferred: report.deferred.clone(),
             examined: report.examined.clone(),
+            unmodelled: report.unmodelled.clone(),
             answers: report.answers.iter().map(|a| a.id.clone()).collect(),
             remedies: report.remedies.clone(),
             conditions: report.conditions.iter().map(|c| (c.r#type.clone(), c.status.clone())).collect(),

@@ -123,6 +123,7 @@ pub struct ReporterMind {
     verdicts: BTreeMap<VerdictKey, Verdict>,
     deferred: Vec<Deferral>,
     examined: Vec<PodUid>,
+    unmodelled: Vec<String>,
     matrix: Option<MatrixDigest>,
     remedies: Vec<RemedyRecord>,
     vantages: BTreeMap<PodUid, Vantage>,
@@ -161,6 +162,7 @@ impl ReporterMind {
             verdicts: BTreeMap::new(),
             deferred: Vec::new(),
             examined: Vec::new(),
+            unmodelled: Vec::new(),
             matrix: None,
             remedies: Vec::new(),
             vantages: BTreeMap::new(),
@@ -238,6 +240,12 @@ impl ReporterMind {
                 self.examined = list;
             }
             DiagnosisTells::Matrix(matrix) => self.matrix = Some(matrix),
+            DiagnosisTells::Unmodelled(mut list) => {
+                list.truncate(content::UNMODELLED);
+                self.unmodelled = list.iter().map(|line| content::clip(line)).collect();
+            }
+            // It is over: for this node's log and page.
+            DiagnosisTells::Recovered(_) => {}
         }
     }
 
@@ -333,6 +341,7 @@ impl ReporterMind {
             verdicts: content::verdicts(&self.verdicts),
             deferred: self.deferred.clone(),
             examined: self.examined.clone(),
+            unmodelled: self.unmodelled.clone(),
             answers: self.requests.answers(),
             remedies: self.remedies.clone(),
             conditions: Vec::new(),

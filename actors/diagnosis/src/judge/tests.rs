@@ -124,8 +124,11 @@ proptest! {
         let mut record = thinned(record, masks, drop);
         record.matrix = World::healthy().record().matrix;
         record.oom_kills.clear();
+        record.complaints.clear();
+        record.misfits = std::sync::Arc::default();
+        record.coredns = std::sync::Arc::default();
         let judgement = judge(&record);
-        prop_assert!(judgement.findings.is_empty() && judgement.deferred.is_empty() && judgement.open.is_empty());
+        prop_assert!(judgement.findings.is_empty() && judgement.deferred.is_empty() && judgement.open.is_empty(), "{judgement:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nameward_kernel::facts::FibQuery;
 use nameward_messages::namespaces::{Namespace, Vantage};
 use nameward_messages::probe::{PathKey, ProbeItem, ProbeRequest, Purpose, QuestionKind};
 use nameward_messages::targets::{DnsPod, Target, TargetKind, Transport};
@@ -12,6 +13,7 @@ use nameward_messages::{Now, ObjectKey, PodUid, RequestId};
 
 use super::{DiagnosisMind, Output};
 use crate::matrix::{Pick, target_pod, vantage_pod};
+use crate::process::WantProcess;
 use crate::rules::coredns::host_path;
 
 /// Most pods whose namespace is read in one sample.
@@ -22,10 +24,12 @@ const SIBLINGS: usize = 2;
 const MOST_ITEMS: usize = 24;
 /// Most paths that are asked in other ways in one case.
 const MOST_WAYS: usize = 8;
+/// Queries to an upstream at once from where CoreDNS asks it.
+const UPSTREAM_TIMES: usize = 6;
 /// Prefix of our requests' ids.
 const OURS: &str = "diagnosis-";
 /// Where CoreDNS's plugin `health` listens unless it is told otherwise.
-const HEALTH_PORT: u16 = 8080;
+pub(super) const HEALTH_PORT: u16 = 8080;
 
 /// What is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,18 @@ pub struct Want {
     pub netfilter: bool,
     /// Pods of this node.
     pub pods: Vec<WantPod>,
+    /// CoreDNS processes of this node.
+    pub processes: Vec<WantProcess>,
+    /// Destinations whose conntrack entries are to be read.
+    pub destinations: Vec<SocketAddr>,
+    /// Addresses of Services whose rules are to be kept; none: those of all.
+    pub services: BTreeSet<IpAddr>,
+    /// Which way the host and each of the pods would send to these is looked up.
+    pub lookups: Vec<FibQuery>,
+    /// Which way the host would forward for pods to these is looked up.
+    pub forwarded: Vec<FibQuery>,
+    /// Other pods of the node, whose addresses alone are read, to find duplicates.
+    pub others: Vec<(PodUid, PathBuf)>,
 }
 
 /// One pod whose namespace is to be read.
@@ -49,6 +65,8 @@ pub struct WantPod {
     pub path: PathBuf,
     /// For a CoreDNS pod: where `/health` is asked; sockets and counters are read too.
     pub health: Option<SocketAddr>,
+    /// Whether the packet filters of its own namespace, and its sockets, are to be read.
+    pub filters: bool,
 }
 
 /// Whether an answer is to one of our requests.
@@ -68,7 +86,9 @@ impl DiagnosisMind {
             service |= matches!(path.target.kind, TargetKind::Service);
             external |= path.question != QuestionKind::Internal;
         }
-        let netfilter = service || !froms.is_empty();
+        let complained = self.complaints_here();
+        tos.extend(complained.iter().map(|complaint| &complaint.pod));
+        let netfilter = service || !froms.is_empty() || !tos.is_empty() || !complained.is_empty();
         let dns = |namespace: &&Namespace| self.local_dns(&namespace.pod).is_some();
         let concerned = |n: &&Namespace| tos.contains(&n.pod) || service || external;
         let first = self.namespaces.values().filter(|n| dns(n) && concerned(n));
@@ -81,19 +101,22 @@ impl DiagnosisMind {
             .take(SIBLINGS)
             .collect();
         pods.extend(siblings);
-        let pods = pods
+        let pods: Vec<WantPod> = pods
             .into_iter()
             .map(|n| WantPod {
                 uid: n.pod.clone(),
                 key: n.key.clone(),
                 path: n.path.clone(),
+                filters: tos.contains(&n.pod) || froms.contains(&n.pod),
                 health: self
                     .local_dns(&n.pod)
                     .and_then(|pod| pod.ips.first())
                     .map(|ip| SocketAddr::new(*ip, HEALTH_PORT)),
             })
             .collect();
-        Want { id, netfilter, pods }
+        let others = self.others(&pods);
+        let processes = self.processes();
+        Want { id, netfilter, pods, processes, destinations: self.destinations(), services: self.services(), lookups: self.lookups(), forwarded: self.forwarded(), others }
     }
 
     fn local_dns(&self, uid: &PodUid) -> Option<&DnsPod> {
@@ -116,6 +139,12 @@ impl DiagnosisMind {
             for (transport, port) in [(Transport::Udp, pod.udp_port), (Transport::Tcp, pod.tcp_port)] {
                 add(host_path(pod, path.target.ip, transport), port.unwrap_or(53));
             }
+            // What it refuses to forward moves its counter between two samples.
+            let outer = Pick { pod: Some(&pod.uid), question: Some(QuestionKind::External), ..Pick::default() };
+            let from_host = |path: &PathKey| path.vantage == Vantage::Host;
+            if let Some((path, state)) = self.matrix.bad(outer).find(|(path, _)| from_host(path)) {
+                add(path.clone(), state.port);
+            }
         }
         let mut froms: Vec<&PodUid> = Vec::new();
         for (path, state) in self.matrix.suspected() {
@@ -136,9 +165,19 @@ impl DiagnosisMind {
                 add(PathKey { target: Target { kind: TargetKind::Service, ip }, ..path.clone() }, port);
             }
         }
-        for (path, port) in self.upstream_paths() {
+        for (path, port) in self.name_paths() {
             add(path, port);
         }
+        let mut again: Vec<ProbeItem> = Vec::new();
+        for (path, port) in self.upstream_paths() {
+            // Several at once from where CoreDNS asks it: of a server that drops what is too much, some are answered.
+            if path.vantage != Vantage::Host {
+                let item = ProbeItem { path: path.clone(), port, purpose: Purpose::Diagnosis };
+                again.extend(std::iter::repeat_n(item, UPSTREAM_TIMES - 1));
+            }
+            add(path, port);
+        }
+        items.extend(again);
         if items.is_empty() {
             return;
         }

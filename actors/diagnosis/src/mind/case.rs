@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nameward_messages::probe::PathKey;
+use nameward_messages::verdict::Recovery;
 use nameward_messages::{Mono, Now};
 
-use crate::record::Sample;
+use super::recovered::Seen;
+use crate::matrix::Matrix;
+use crate::record::{LATELY, Sample};
 
 /// From the beginning of one sample to the next while a case is young: the second one confirms the first.
 const FIRST_GAP: Duration = Duration::from_millis(1200);
@@ -26,6 +29,10 @@ const SOON: Duration = Duration::from_millis(200);
 /// An open case.
 #[derive(Debug)]
 pub(super) struct Case {
+    /// While other nodes complain: a sample from [`LATELY`] to twice that ago, and the one that will follow it. A sample
+    /// holds whole rule sets, so no more of them are kept.
+    earlier: Option<Arc<Sample>>,
+    later: Option<Arc<Sample>>,
     previous: Option<Arc<Sample>>,
     current: Option<Arc<Sample>>,
     samples: u32,
@@ -36,11 +43,15 @@ pub(super) struct Case {
     review: Mono,
     /// Paths that were asked in other ways already.
     pub(super) asked: BTreeSet<PathKey>,
+    /// What failed, for the record that is left when it heals before a cause was named.
+    pub(super) seen: Seen,
 }
 
 impl Case {
     pub(super) fn open(now: Now) -> Self {
         Self {
+            earlier: None,
+            later: None,
             previous: None,
             current: None,
             samples: 0,
@@ -49,6 +60,7 @@ impl Case {
             next: now.mono,
             review: now.mono + SOON,
             asked: BTreeSet::new(),
+            seen: Seen::new(now),
         }
     }
 
@@ -68,12 +80,13 @@ impl Case {
     }
 
     /// Takes a sample in; `false` if it is not the one that was asked for.
-    pub(super) fn take(&mut self, now: Now, id: u64, sample: Sample) -> bool {
+    pub(super) fn take(&mut self, now: Now, id: u64, sample: Sample, complained: bool) -> bool {
         if self.under_way.is_none_or(|(asked, _)| asked != id) {
             return false;
         }
         self.under_way = None;
         let began = sample.at;
+        self.keep(began, complained);
         self.previous = self.current.replace(Arc::new(sample));
         self.samples = self.samples.saturating_add(1);
         self.pace = self.pace.saturating_add(1);
@@ -107,6 +120,29 @@ impl Case {
 
     pub(super) fn samples(&self) -> (Option<Arc<Sample>>, Option<Arc<Sample>>, u32) {
         (self.previous.clone(), self.current.clone(), self.samples)
+    }
+
+    /// What is left to say when everything answers again.
+    pub(super) fn recovery(&self, now: Now, matrix: &Matrix) -> Option<Recovery> {
+        self.seen.recovery(now, matrix, self.samples)
+    }
+
+    /// The oldest sample of the last while.
+    pub(super) fn earlier(&self) -> Option<Arc<Sample>> {
+        self.earlier.clone()
+    }
+
+    /// Moves the older samples on.
+    fn keep(&mut self, began: Mono, complained: bool) {
+        let old = self.previous.take();
+        if !complained {
+            (self.earlier, self.later) = (None, None);
+        } else if self.earlier.is_none() {
+            self.earlier = old;
+        } else if self.later.as_ref().is_none_or(|later| began.since(later.at) >= LATELY) {
+            self.earlier = self.later.take().or_else(|| self.earlier.take());
+            self.later = old;
+        }
     }
 
     pub(super) fn deadline(&self) -> Mono {

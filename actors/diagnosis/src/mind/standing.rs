@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nameward_messages::probe::PathKey;
-use nameward_messages::verdict::{Cause, Confidence, DiagnosisTells, Verdict, VerdictKey};
+use nameward_messages::verdict::{Cause, Confidence, DiagnosisTells, Layer, Scope, Verdict, VerdictKey};
 use nameward_messages::{Mono, Now, PodUid};
 
 use super::Output;
@@ -15,6 +15,8 @@ use crate::matrix::Matrix;
 /// A verdict that a judgement does not confirm, while its paths still fail, stands for this long: evidence that could
 /// not be read for once must not reset the time that it has stood.
 const GRACE: Duration = Duration::from_secs(6);
+/// The same for what was found since other nodes complain.
+const GRACE_FOR_OTHERS: Duration = Duration::from_secs(40);
 /// A verdict that stands unchanged is told again this often.
 const REPEAT: Duration = Duration::from_secs(10);
 
@@ -41,6 +43,19 @@ impl Ledger {
         }
     }
 
+    /// Whether a cause stands for this pod, or for the whole of this node or more.
+    pub(super) fn names(&self, pod: &PodUid) -> bool {
+        self.standing.iter().any(|(key, standing)| {
+            let wide = matches!(standing.verdict.scope, Scope::Node | Scope::Cluster);
+            key.cause != Cause::Unexplained && (wide || key.subject.uid.as_ref() == Some(pod))
+        })
+    }
+
+    /// Whether any verdict stands.
+    pub(super) fn stands(&self) -> bool {
+        !self.standing.is_empty()
+    }
+
     /// Takes a judgement in.
     pub(super) fn settle(
         &mut self,
@@ -59,13 +74,15 @@ impl Ledger {
             let fails = |path: &PathKey| matrix.get(path).is_some_and(|s| s.suspected.is_some());
             let still: Vec<&PathKey> = standing.explains.iter().filter(|p| fails(p)).collect();
             let here = known.has(key);
-            let recovered = still.is_empty();
+            let recovered = still.is_empty() && !(standing.explains.is_empty() && known.complained);
             let elsewhere = |path: &&PathKey| {
                 judgement.findings.iter().any(|f| f.cause != Cause::Unexplained && f.explains.contains(*path))
             };
             let replaced = !still.is_empty() && still.iter().all(elsewhere);
             let since = *standing.missing_since.get_or_insert(now.mono);
-            if here && !recovered && !replaced && now.mono.since(since) < GRACE {
+            // What others send moves the counters, once per round of theirs.
+            let grace = if standing.explains.is_empty() { GRACE_FOR_OTHERS } else { GRACE };
+            if here && !recovered && !replaced && now.mono.since(since) < grace {
                 return true;
             }
             let recovered = recovered && here && standing.is_asked(matrix);
@@ -137,16 +154,15 @@ pub(super) struct Known {
     pub(super) dns: BTreeSet<PodUid>,
     /// Pods of this node that are probed from.
     pub(super) here: BTreeSet<PodUid>,
+    /// Other nodes complain of a CoreDNS pod of this one: what was found from that explains no path of this node's own.
+    pub(super) complained: bool,
 }
 
 impl Known {
     /// Whether what a verdict is about exists still.
     fn has(&self, key: &VerdictKey) -> bool {
         let Some(uid) = &key.subject.uid else { return true };
-        let of_coredns = matches!(
-            key.cause,
-            Cause::CorednsUdpDead | Cause::CorednsUdpStuck | Cause::CorednsHung | Cause::CorednsOomKilled
-        );
+        let of_coredns = key.cause.about().layer == Layer::Coredns;
         self.dns.contains(uid) || (!of_coredns && self.here.contains(uid))
     }
 }
@@ -157,7 +173,7 @@ mod tests {
     use nameward_messages::namespaces::Vantage;
     use nameward_messages::probe::{Observation, Outcome, Purpose, QuestionKind, Suspicion};
     use nameward_messages::targets::{Target, TargetKind, Transport};
-    use nameward_messages::verdict::{Scope, Subject};
+    use nameward_messages::verdict::Subject;
 
     use super::*;
     use crate::testing::ip;
@@ -194,13 +210,7 @@ mod tests {
         };
         matrix.suspect(&Suspicion { at: now, path: path(), observations: vec![failed] });
         let mut out = Vec::new();
-        ledger.settle(
-            now,
-            &judgement(cause),
-            &matrix,
-            &Known { dns: BTreeSet::new(), here: BTreeSet::new() },
-            &mut out,
-        );
+        ledger.settle(now, &judgement(cause), &matrix, &Known::default(), &mut out);
         out
     }
 

@@ -11,6 +11,8 @@ use nameward_messages::verdict::{Cause, Confidence, Verdict};
 use super::*;
 use crate::testing::{self, CLIENT, DNS_A, DNS_B, UPSTREAM, dns, namespace, observation, socket, targets, uid};
 
+mod complaints;
+
 struct Play {
     mind: DiagnosisMind,
     now: Now,
@@ -18,7 +20,7 @@ struct Play {
 }
 
 fn settings() -> Settings {
-    Settings { collect_timeout: Duration::from_secs(3) }
+    Settings { collect_timeout: Duration::from_secs(3), places: crate::process::Places::default() }
 }
 
 impl Play {

@@ -9,6 +9,7 @@ use nameward_kernel::facts::{Counters, SocketRow};
 
 use crate::finding::{Finding, RuleResult, Tally, View, confidence, dns_subject, not, probe_line};
 use crate::matrix::{PathState, Pick};
+use crate::process;
 use crate::record::{EvidenceRecord, Held, Sample};
 
 /// What the host of a CoreDNS pod's own node sees of it.
@@ -141,8 +142,10 @@ fn stuck(view: &View<'_>, pod: &DnsPod) -> RuleResult {
     if listens == Held::No {
         return RuleResult::RuledOut(format!("nothing listens on UDP port {port}"));
     }
+    // A queue stands at a reader that is too slow as well: one that has taken queries in meanwhile has not stopped.
+    let reads = process::arrived(view.record, pod).is_some_and(|queries| queries > 0);
     let standing = view.record.moved(|before, after| match unread_queue(before, after, pod, port) {
-        Some(true) => Some(true),
+        Some(true) if !reads => Some(true),
         other => swallowed(before, after, pod).or(other),
     });
     let contradicted = "queries do not reach the pod's socket, or are answered: its queue is empty";

@@ -6,6 +6,7 @@ use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope};
 
 use crate::finding::{Finding, RuleResult, View, confidence, dns_subject, not};
 use crate::matrix::Pick;
+use crate::process;
 use crate::record::{Health, Held, Sample};
 use crate::rules::coredns::{each, own_node, queue_line, swallowed, symptom_lines, unread, unread_queue};
 
@@ -42,6 +43,13 @@ fn one(view: &View<'_>, pod: &DnsPod) -> RuleResult {
         };
     }
     let decided = [health, accept, queue].into_iter().max().unwrap_or(Held::Unread);
+    // A process that is asked too much has full queues too, and answers others.
+    if let Some(answers) = process::rise(record, pod, |m| Some(m.all_responses())).filter(|n| *n > 0) {
+        return RuleResult::RuledOut(format!("it does not hang: it gave {answers} answers between two samples"));
+    }
+    if decided == Held::Unread && health == Held::No {
+        return RuleResult::RuledOut("/health answers, and its queues could not be read".to_owned());
+    }
     let (confidence, held) = match confidence(record, decided, true, "its queues are empty") {
         Ok(confidence) => (confidence, decided),
         // It reads, and answers nothing on either transport: the process lives, but not for its clients.

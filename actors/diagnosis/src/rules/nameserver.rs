@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use nameward_messages::namespaces::Namespace;
-use nameward_messages::probe::PathKey;
+use nameward_messages::probe::{Outcome, PathKey};
 use nameward_messages::targets::{Target, TargetKind};
 use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject};
 
@@ -11,6 +11,7 @@ use crate::finding::{Finding, RuleResult, Tally, View, not, probe_line};
 use crate::matrix::Pick;
 use crate::record::EvidenceRecord;
 use crate::rules::pod_route::MOST;
+use crate::rules::resolver;
 
 /// `wrong-nameserver`.
 pub fn judge(view: &View<'_>) -> RuleResult {
@@ -33,6 +34,13 @@ fn one(view: &View<'_>, namespace: &Namespace) -> RuleResult {
     let failing = view.bad(from_it).find(|(path, _)| matches!(path.target.kind, TargetKind::Nameserver));
     let Some((path, state)) = failing else { return RuleResult::NotApplicable };
     let ip = path.target.ip;
+    let refused = matches!(state.failing.as_ref().unwrap_or(&state.last), Outcome::Refused { .. });
+    if ip.is_loopback() && refused {
+        return RuleResult::RuledOut(format!("{ip} is the pod itself: nobody listens there"));
+    }
+    if resolver::out_of_reach(record, namespace).is_some() {
+        return RuleResult::RuledOut(format!("{} names cluster DNS too, but too late to be read", namespace.key));
+    }
     if let Some(reason) = not_wrong(record, namespace, ip) {
         return RuleResult::RuledOut(reason);
     }

@@ -1,5 +1,6 @@
 //! F05: CoreDNS is killed for want of memory.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nameward_messages::pods::ContainerOomKilled;
@@ -8,6 +9,7 @@ use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope};
 
 use crate::finding::{Finding, RuleResult, Tally, View, dns_subject, not, probe_line};
 use crate::matrix::Pick;
+use crate::process;
 
 /// A kill older than this explains nothing.
 pub const RECENT: Duration = Duration::from_secs(600);
@@ -27,6 +29,25 @@ pub fn judge(view: &View<'_>) -> RuleResult {
 /// The recent kills of a CoreDNS pod, oldest first.
 pub fn recent<'a>(view: &View<'a>, pod: &DnsPod) -> Vec<&'a ContainerOomKilled> {
     view.record.oom_kills.iter().filter(|k| k.pod == pod.uid && age(view, k) <= RECENT).collect()
+}
+
+/// Replicas that die one after the other take over one another's load.
+fn waves(view: &View<'_>, pod: &DnsPod) -> Option<Evidence> {
+    let recent = view.record.oom_kills.iter().filter(|kill| age(view, kill) <= RECENT && kill.pod != pod.uid);
+    let others: BTreeSet<&str> = recent.map(|kill| kill.key.name.as_str()).collect();
+    let names: Vec<&str> = others.iter().copied().take(4).collect();
+    (!others.is_empty()).then(|| {
+        let line = format!("killed in the last ten minutes too: {}", names.join(", "));
+        Evidence::new("status of other CoreDNS pods", line)
+    })
+}
+
+/// The kernel's own count, where its cgroup can be seen.
+fn cgroup_line(view: &View<'_>, pod: &DnsPod) -> Option<Evidence> {
+    let figures = process::of(view.record.current.as_ref()?, pod)?.cgroup.value()?;
+    let limit = figures.memory_max.map_or("no limit".to_owned(), |max| format!("of {max}"));
+    let says = format!("oom_kill {}; {} bytes in use {limit}", figures.oom_kills?, figures.memory.unwrap_or(0));
+    Some(Evidence::new(format!("{} memory.events", pod.key), says))
 }
 
 fn age(view: &View<'_>, kill: &ContainerOomKilled) -> Duration {
@@ -54,6 +75,8 @@ fn one(view: &View<'_>, pod: &DnsPod) -> RuleResult {
             kills.len()
         ),
     )];
+    evidence.extend(waves(view, pod));
+    evidence.extend(cgroup_line(view, pod));
     evidence.extend(failing.map(|(path, state)| probe_line(path, state.failing.as_ref().unwrap_or(&state.last))));
     let killed = format!("the container was killed at {}", last.finished_at);
     RuleResult::Verdicts(vec![Finding {

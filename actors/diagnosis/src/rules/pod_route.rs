@@ -3,11 +3,12 @@
 use nameward_kernel::facts::Topology;
 use nameward_messages::namespaces::Namespace;
 use nameward_messages::probe::{Outcome, QuestionKind};
-use nameward_messages::verdict::{Cause, Evidence, Scope, Subject};
+use nameward_messages::verdict::{Cause, Evidence, Subject};
 
 use crate::finding::{Finding, RuleResult, Tally, View, confidence, not, probe_line};
 use crate::matrix::Pick;
 use crate::record::{EvidenceRecord, Sample};
+use crate::rules::links::{excuse, scope};
 
 /// Most pods that one judgement names one by one.
 pub const MOST: usize = 8;
@@ -47,6 +48,9 @@ fn one(view: &View<'_>, namespace: &Namespace) -> RuleResult {
         Ok(sure) => sure,
         Err(result) => return result,
     };
+    if let Some(excused) = excuse(record, &namespace.pod) {
+        return excused;
+    }
     let count = record.current.as_ref().and_then(|s| topology_of(s, namespace)).map_or(0, |t| t.routes.len());
     let mut evidence = vec![
         probe_line(path, state.failing.as_ref().unwrap_or(&state.last)),
@@ -68,7 +72,7 @@ fn one(view: &View<'_>, namespace: &Namespace) -> RuleResult {
     }
     RuleResult::Verdicts(vec![Finding {
         cause: Cause::PodRouteMissing,
-        scope: Scope::Pod,
+        scope: scope(record, &namespace.pod),
         subject: Subject::pod(&namespace.key, &namespace.pod),
         confidence: sure,
         evidence,

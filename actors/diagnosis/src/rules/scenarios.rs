@@ -19,7 +19,7 @@ pub(crate) struct Scenario {
     pub subject: &'static str,
 }
 
-fn row(name: &'static str, cause: Cause, confidence: Confidence, subject: &'static str, world: World) -> Scenario {
+pub(crate) fn row(name: &'static str, cause: Cause, confidence: Confidence, subject: &'static str, world: World) -> Scenario {
     Scenario { name, world, cause, confidence, subject }
 }
 
@@ -39,7 +39,7 @@ fn udp(path: &PathKey) -> bool {
     path.transport == Transport::Udp
 }
 
-fn external(path: &PathKey) -> bool {
+pub(crate) fn external(path: &PathKey) -> bool {
     path.question == QuestionKind::External
 }
 
@@ -166,7 +166,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         }
     };
     let svc_udp = "-p udp -m comment --comment \"kube-system/kube-dns:dns cluster IP\" -m udp --dport 53 -j KUBE-SVC-";
-    vec![
+    let mut all = vec![
         row("listener gone", CorednsUdpDead, Certain, A, deaf(&refused_by_pod()).both(no_udp)),
         row("listener gone, ICMP lost", CorednsUdpDead, Certain, A, deaf(&Outcome::Timeout).both(no_udp)),
         row(
@@ -300,7 +300,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             world.record.now = nameward_messages::Now::at(std::time::Duration::from_secs(130));
             world.with(|r| r.samples = 9).aged()
         }),
-    ]
+    ];
+    all.extend(super::arrival_tests::rows());
+    all.extend(super::process_scenarios::rows());
+    all.extend(super::filter_tests::rows());
+    all.extend(super::service_scenarios::rows());
+    all.extend(super::links_scenarios::scenarios());
+    all.extend(super::names_scenarios::scenarios());
+    all
 }
 
 fn no_endpoints_by_oom() -> World {

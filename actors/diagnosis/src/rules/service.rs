@@ -11,12 +11,16 @@ use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject, Su
 use crate::finding::{Finding, RuleResult, View, confidence, not, probe_line};
 use crate::matrix::Pick;
 use crate::record::{EvidenceRecord, Held, Sample};
+use crate::rules::backends;
 
-/// kube-proxy needs some time to follow: a difference counts only when the endpoints have not changed for this long.
-pub const SETTLED: Duration = Duration::from_secs(10);
+/// kube-proxy needs some time to follow: a difference counts only when the API has said the same for this long. Kubernetes'
+/// own objective for it is 30 seconds (sig-scalability/slos/network_programming_latency.md).
+pub const SETTLED: Duration = Duration::from_secs(30);
+/// What does not depend on kube-proxy's haste counts sooner.
+pub const STEADY: Duration = Duration::from_secs(10);
 
 /// A vantage kind and transport over which the Service fails.
-type Way = (VantageKind, Transport);
+pub(super) type Way = (VantageKind, Transport);
 
 const WAYS: [Way; 4] = [
     (VantageKind::Host, Transport::Udp),
@@ -26,12 +30,12 @@ const WAYS: [Way; 4] = [
 ];
 
 /// Everything that is asked of the Service on a way.
-fn to_service((from, transport): Way) -> Pick<'static> {
+pub(super) fn to_service((from, transport): Way) -> Pick<'static> {
     Pick { service: true, from: Some(from), transport: Some(transport), ..Pick::default() }
 }
 
 /// What is asked of it that CoreDNS answers itself: rules do not tell names apart, an upstream does.
-fn internal(way: Way) -> Pick<'static> {
+pub(super) fn internal(way: Way) -> Pick<'static> {
     Pick { question: Some(QuestionKind::Internal), ..to_service(way) }
 }
 
@@ -63,6 +67,9 @@ pub fn without_endpoints(view: &View<'_>) -> RuleResult {
             (udp, tcp) => Some([udp, tcp].into_iter().any(|s| matches!(s, Rules::NoEndpoints { .. }))),
         }
     });
+    if let Some(result) = younger(record, STEADY) {
+        return result;
+    }
     let sure = match refuses {
         Held::Once => return RuleResult::Waiting("a second sample is awaited".to_owned()),
         Held::Unread if !record.two_samples() => return RuleResult::Waiting("evidence is being read".to_owned()),
@@ -106,11 +113,17 @@ pub fn missing(view: &View<'_>) -> RuleResult {
         }
         Some(ways.iter().filter_map(|way| lacks(&verdict, *way).map(|what| (*way, what))).collect())
     };
+    if let Some(why) = elsewhere(record, service, &ways) {
+        return RuleResult::RuledOut(why.to_owned());
+    }
     let held = record.held(|sample| gone(sample).map(|list| !list.is_empty()));
     let sure = match confidence(record, held, false, "kube-proxy's rules for the Service are there") {
         Ok(sure) => sure,
         Err(result) => return result,
     };
+    if let Some(result) = unsettled(record) {
+        return result;
+    }
     let lacking = record.current.as_ref().and_then(|s| gone(s)).unwrap_or_default();
     let verdict = record.current.as_ref().and_then(|s| compare(record, service, s));
     let mut evidence: Vec<Evidence> = Vec::new();
@@ -151,30 +164,10 @@ pub fn stale(view: &View<'_>) -> RuleResult {
         Ok(found) => found,
         Err(result) => return result,
     };
-    let wrong = |sample: &Sample| -> Option<Vec<(Transport, String)>> {
-        let verdict = compare(record, service, sample)?;
-        if ways.iter().all(|(_, t)| matches!(verdict.of(*t), Rules::Unknown { .. })) {
-            return None;
-        }
-        let mut found: Vec<(Transport, String)> = Vec::new();
-        for (_, transport) in &ways {
-            let Rules::Stale { extra, missing } = verdict.of(*transport) else { continue };
-            let ready = record.targets.pods.iter().filter(|p| p.ready).count();
-            // Endpoints that are left out lose nobody a query unless it is all of them.
-            let harms = !extra.is_empty() || (ready > 0 && missing.len() >= ready);
-            if harms && !found.iter().any(|(t, _)| t == transport) {
-                let list =
-                    |all: &[std::net::SocketAddr]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                let what = match (extra.is_empty(), missing.is_empty()) {
-                    (false, true) => format!("sends to {}, which the API does not name", list(extra)),
-                    (false, false) => format!("sends to {} instead of {}", list(extra), list(missing)),
-                    _ => format!("refuses or leaves out every ready endpoint ({})", list(missing)),
-                };
-                found.push((*transport, what));
-            }
-        }
-        Some(found)
-    };
+    let wrong = |sample: &Sample| stale_in(record, service, sample, &ways);
+    if let Some(why) = elsewhere(record, service, &ways) {
+        return RuleResult::RuledOut(why.to_owned());
+    }
     let held = record.held(|sample| wrong(sample).map(|list| !list.is_empty()));
     let sure = match confidence(record, held, false, "the rules send to the endpoints that the API names") {
         Ok(sure) => sure,
@@ -183,8 +176,8 @@ pub fn stale(view: &View<'_>) -> RuleResult {
     if record.rollout.in_progress {
         return RuleResult::RuledOut(format!("a rollout is under way ({})", record.rollout.because));
     }
-    if record.now.mono.since(record.targets_since) < SETTLED {
-        return RuleResult::Waiting("the endpoints changed a moment ago: kube-proxy may still follow".to_owned());
+    if let Some(result) = unsettled(record) {
+        return result;
     }
     let found = record.current.as_ref().and_then(|s| wrong(s)).unwrap_or_default();
     let verdict = record.current.as_ref().and_then(|s| compare(record, service, s));
@@ -212,15 +205,72 @@ pub fn stale(view: &View<'_>) -> RuleResult {
     }])
 }
 
+/// What is stale in the rules of one sample, for each transport that fails. `None`: not to be told.
+pub(super) fn stale_in(
+    record: &EvidenceRecord,
+    service: &DnsService,
+    sample: &Sample,
+    ways: &[Way],
+) -> Option<Vec<(Transport, String)>> {
+    let verdict = compare(record, service, sample)?;
+    if ways.iter().all(|(_, t)| matches!(verdict.of(*t), Rules::Unknown { .. })) {
+        return None;
+    }
+    let mut found: Vec<(Transport, String)> = Vec::new();
+    for (_, transport) in ways {
+        let Rules::Stale { extra, missing } = verdict.of(*transport) else { continue };
+        let ready = record.targets.pods.iter().filter(|p| p.ready).count();
+        // Endpoints that are left out lose nobody a query unless it is all of them.
+        let harms = !extra.is_empty() || (ready > 0 && missing.len() >= ready);
+        if harms && !found.iter().any(|(t, _)| t == transport) {
+            let list =
+                |all: &[std::net::SocketAddr]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let what = match (extra.is_empty(), missing.is_empty()) {
+                (false, true) => format!("sends to {}, which the API does not name", list(extra)),
+                (false, false) => format!("sends to {} instead of {}", list(extra), list(missing)),
+                _ => format!("refuses or leaves out every ready endpoint ({})", list(missing)),
+            };
+            found.push((*transport, what));
+        }
+    }
+    Some(found)
+}
+
+/// Why wrong rules are another rule's to name: the smaller cause lies behind them.
+fn elsewhere(record: &EvidenceRecord, service: &DnsService, ways: &[Way]) -> Option<&'static str> {
+    if record.held(|sample| backends::is_torn(record, service, sample, ways)) == Held::Twice {
+        return Some("rules of kube-proxy stand in two places, and one of them is right");
+    }
+    if record.held(|sample| backends::is_locked_out(record, service, sample, ways)) == Held::Twice {
+        return Some("kube-proxy cannot write: another program holds the xtables lock");
+    }
+    None
+}
+
 /// How the rules compare with the API, in one sample.
-fn compare(record: &EvidenceRecord, service: &DnsService, sample: &Sample) -> Option<RulesVerdict> {
+pub(super) fn compare(record: &EvidenceRecord, service: &DnsService, sample: &Sample) -> Option<RulesVerdict> {
+    // What was read before the API changed is not to be held against what it says now.
+    if sample.at < record.targets_since {
+        return None;
+    }
     let expected = Expected::of(&record.targets, Family::Ipv4, &record.node);
     Some(kubeproxy::judge(service, &expected, &sample.host.netfilter))
 }
 
+/// kube-proxy is given time to follow the API.
+pub(super) fn unsettled(record: &EvidenceRecord) -> Option<RuleResult> {
+    younger(record, SETTLED)
+}
+
+/// The API has not said the same for long.
+pub(super) fn younger(record: &EvidenceRecord, than: Duration) -> Option<RuleResult> {
+    let young = record.now.mono.since(record.targets_since) < than;
+    young.then(|| RuleResult::Waiting("the endpoints changed a moment ago: kube-proxy may still follow".to_owned()))
+}
+
 /// The ways on which the Service fails (IPv4) while a CoreDNS pod answers by its address on the same way. All that
 /// are suspected count, explained or not: that the rules are not there is read, not inferred.
-fn failing_ways(record: &EvidenceRecord) -> Result<(&DnsService, Vec<Way>), RuleResult> {
+pub(super) fn failing_ways(record: &EvidenceRecord) -> Result<(&DnsService, Vec<Way>), RuleResult> {
     let Some(service) = &record.targets.service else { return Err(RuleResult::NotApplicable) };
     let fails = |way: &Way| record.matrix.bad(internal(*way)).any(|(path, _)| path.target.ip.is_ipv4());
     let failing: Vec<Way> = WAYS.into_iter().filter(fails).collect();
@@ -258,12 +308,12 @@ fn lacks(verdict: &RulesVerdict, (from, transport): Way) -> Option<String> {
     }
 }
 
-fn where_read(record: &EvidenceRecord, verdict: Option<&RulesVerdict>) -> String {
+pub(super) fn where_read(record: &EvidenceRecord, verdict: Option<&RulesVerdict>) -> String {
     let mode = verdict.map_or("packet filters", |v| v.mode.label());
     format!("{} kube-proxy rules, {mode}", record.node)
 }
 
-fn rules_line(record: &EvidenceRecord, verdict: &RulesVerdict, transport: Transport) -> Evidence {
+pub(super) fn rules_line(record: &EvidenceRecord, verdict: &RulesVerdict, transport: Transport) -> Evidence {
     let says = match verdict.of(transport) {
         Rules::Present => "send to the endpoints that the API names".to_owned(),
         Rules::Missing { what } => format!("missing: {what}"),
@@ -275,7 +325,7 @@ fn rules_line(record: &EvidenceRecord, verdict: &RulesVerdict, transport: Transp
     Evidence::new(where_read(record, Some(verdict)), says)
 }
 
-fn pods_answer(record: &EvidenceRecord) -> Option<Evidence> {
+pub(super) fn pods_answer(record: &EvidenceRecord) -> Option<Evidence> {
     let pick = Pick { any_pod: true, ..Pick::default() };
     let (path, state) = record.matrix.good(pick).next()?;
     Some(probe_line(path, &state.last))

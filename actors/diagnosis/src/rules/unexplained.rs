@@ -4,16 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nameward_kernel::facts::Reading;
-use nameward_kernel::kubeproxy::{self, Expected, Mode};
 use nameward_messages::PodUid;
 use nameward_messages::probe::PathKey;
-use nameward_messages::targets::Family;
 use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject};
 
 use crate::finding::{Finding, View, probe_line};
 use crate::judge::Judgement;
 use crate::matrix::{target_pod, vantage_pod};
 use crate::record::{EvidenceRecord, Sample};
+use crate::rules::{crashing, unmodelled};
 
 /// A path must have failed for this long.
 pub const AFTER: Duration = Duration::from_secs(20);
@@ -25,7 +24,10 @@ const SAMPLES: u32 = 2;
 /// `unexplained`, given what the rules made of everything else.
 pub fn judge(view: &View<'_>, so_far: &Judgement) -> Option<Finding> {
     let record = view.record;
-    if !so_far.findings.is_empty() || !so_far.deferred.is_empty() || record.samples < SAMPLES {
+    if so_far.findings.iter().any(|found| !found.explains.is_empty())
+        || !so_far.deferred.is_empty()
+        || record.samples < SAMPLES
+    {
         return None;
     }
     let least = if so_far.waiting.is_empty() { AFTER } else { PATIENCE };
@@ -37,7 +39,8 @@ pub fn judge(view: &View<'_>, so_far: &Judgement) -> Option<Finding> {
             let fails_still = state.good_run == 0;
             fails_still
                 && view.open.contains(*path)
-                && state.suspected.is_some_and(|since| record.now.mono.since(since) >= least)
+                // When the API has changed, what failed before is on its way to be cleared, or begins anew.
+                && state.suspected.is_some_and(|since| record.now.mono.since(since.max(record.targets_since)) >= least)
         })
         .collect();
     if old.is_empty() {
@@ -50,11 +53,20 @@ pub fn judge(view: &View<'_>, so_far: &Judgement) -> Option<Finding> {
     if explains.len() > 3 {
         evidence.push(Evidence::new("probe", format!("{} more paths fail", explains.len() - 3)));
     }
+    // A container that has ended of late, in a way that no rule knows, is the first thing that a person asks about.
+    for state in record.coredns.iter().filter(|state| crashing::stands(state, record.now)).take(2) {
+        evidence.extend(state.ended.iter().flat_map(|ended| crashing::status_lines(state, ended)));
+    }
     if let Some(sample) = &record.current {
         evidence.push(Evidence::new(format!("{} read", record.node), what_was_read(sample)));
-        let unmodelled = not_modelled(record, sample);
+        let unmodelled = unmodelled::on_node(record, sample);
         if !unmodelled.is_empty() {
             evidence.push(Evidence::new(format!("{} not modelled", record.node), unmodelled.join("; ")));
+        }
+        let doubtful = view.filters().in_doubt();
+        if !doubtful.is_empty() {
+            let says = format!("may decide, and not understood: {}", doubtful.join("; "));
+            evidence.push(Evidence::new(format!("{} packet filters", record.node), says));
         }
     }
     Some(Finding {
@@ -104,34 +116,4 @@ fn part<T>(parts: &mut Vec<String>, name: &str, reading: &Reading<T>) {
         Reading::NotPermitted(why) => parts.push(format!("{name}: not permitted ({why})")),
         Reading::Failed(why) => parts.push(format!("{name}: failed ({why})")),
     }
-}
-
-/// What is there that no rule knows how to read.
-fn not_modelled(record: &EvidenceRecord, sample: &Sample) -> Vec<String> {
-    let mut found = Vec::new();
-    let netfilter = &sample.host.netfilter;
-    if let Some(service) = &record.targets.service {
-        let expected = Expected::of(&record.targets, Family::Ipv4, &record.node);
-        let verdict = kubeproxy::judge(service, &expected, netfilter);
-        if verdict.mode == Mode::Ipvs {
-            found.push("kube-proxy in IPVS mode".to_owned());
-        }
-        found.extend(verdict.hints);
-    } else if let Some(chains) = netfilter.other_base_chains.value().filter(|c| !c.is_empty()) {
-        found.push(format!("base chains {}", chains.join(", ")));
-    }
-    if let Some(topology) = sample.host.topology.value() {
-        let ebpf = ["cilium_host", "cilium_net", "cilium_vxlan", "lxc_health"];
-        let links: Vec<&str> = topology
-            .links
-            .iter()
-            .map(|l| l.name.as_str())
-            .filter(|n| ebpf.contains(n) || n.starts_with("bpf"))
-            .collect();
-        if !links.is_empty() {
-            found.push(format!("an eBPF data plane (links {})", links.join(", ")));
-        }
-    }
-    found.truncate(8);
-    found
 }

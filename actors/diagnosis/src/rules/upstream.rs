@@ -1,6 +1,7 @@
 //! F06: what CoreDNS forwards to does not answer.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use nameward_messages::PodUid;
 use nameward_messages::namespaces::Vantage;
@@ -11,6 +12,9 @@ use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject, Su
 use crate::finding::{Finding, RuleResult, Tally, View, not, probe_line};
 use crate::matrix::{PathState, Pick};
 use crate::record::{APART, EvidenceRecord};
+
+/// An answer counts for this long.
+pub(super) const LATELY: Duration = Duration::from_secs(10);
 
 /// `upstream-dead`.
 pub fn judge(view: &View<'_>) -> RuleResult {
@@ -35,10 +39,10 @@ pub fn judge(view: &View<'_>) -> RuleResult {
     tally.done()
 }
 
-type Line<'a> = (&'a PathKey, &'a PathState);
+pub(super) type Line<'a> = (&'a PathKey, &'a PathState);
 
 /// An open path of an external name that fails as it does when an upstream is silent.
-fn external<'a>(view: &View<'a>) -> Option<Line<'a>> {
+pub(super) fn external<'a>(view: &View<'a>) -> Option<Line<'a>> {
     [QuestionKind::External, QuestionKind::Extra].into_iter().find_map(|question| {
         let pick = Pick { question: Some(question), ..Pick::default() };
         view.bad(pick).find(|(path, state)| {
@@ -53,7 +57,7 @@ fn external<'a>(view: &View<'a>) -> Option<Line<'a>> {
 }
 
 /// Whether the same way fails for an internal name too: then it is not the name.
-fn fails_inside(view: &View<'_>, path: &PathKey) -> bool {
+pub(super) fn fails_inside(view: &View<'_>, path: &PathKey) -> bool {
     let inside = PathKey { question: QuestionKind::Internal, ..path.clone() };
     view.record.matrix.get(&inside).is_some_and(|s| s.suspected.is_some())
 }
@@ -131,8 +135,9 @@ impl<'a> Asked<'a> {
     fn of(record: &'a EvidenceRecord, from: &'a Vantage, ip: IpAddr) -> Self {
         let seen: Vec<&Observation> = record.asked(from, ip).filter(|o| o.outcome.good().is_some()).collect();
         let Some(last) = seen.last() else { return Self::Never };
-        if alive(last) {
-            return Self::Good(last);
+        // One that answers part of what it is asked is not dead.
+        if let Some(good) = seen.iter().rev().find(|o| alive(o) && last.at.since(o.at) <= LATELY) {
+            return Self::Good(good);
         }
         let run = seen.iter().rev().take_while(|o| !alive(o)).last().copied();
         match run {
@@ -150,6 +155,6 @@ impl<'a> Asked<'a> {
 }
 
 /// An upstream that replies is alive, unless it says itself that it cannot resolve.
-fn alive(seen: &Observation) -> bool {
+pub(super) fn alive(seen: &Observation) -> bool {
     seen.outcome.replied() && !matches!(seen.outcome, Outcome::Rcode { rcode: 2 | 5 })
 }

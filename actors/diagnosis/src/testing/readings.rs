@@ -22,7 +22,8 @@ pub(crate) fn sample(ms: u64) -> Sample {
     coredns.counters = Reading::Read(Counters(counts.map(|(name, n)| (name.to_owned(), n)).into()));
     coredns.health = Reading::Read(Health::Status(200));
     pods.insert(uid(DNS_A), coredns);
-    Sample { at: at(ms), host: host_readings(), pods }
+    let processes = [(uid(DNS_A), super::process::healthy())].into();
+    Sample { at: at(ms), host: host_readings(), pods, processes, ..Sample::default() }
 }
 
 pub(crate) fn socket(port: u16, rx_queue: u64, drops: u64) -> SocketRow {
@@ -47,18 +48,23 @@ fn host_readings() -> HostReadings {
         up: true,
         carrier: true,
         kind: Some("bridge".to_owned()),
+        mac: super::links::BRIDGE_MAC.to_owned(),
         ..Link::default()
     };
+    let eth0 = Link { index: 2, name: "eth0".to_owned(), up: true, carrier: true, ..Link::default() };
+    let mut topology = Topology {
+        links: vec![eth0, bridge, veth(53, "veth97ef3b4e"), veth(54, "veth2fe33054"), veth(55, "veth456dee19")],
+        ..Topology::default()
+    };
+    super::links::complete_host(&mut topology);
     HostReadings {
-        topology: Reading::Read(Topology {
-            links: vec![bridge, veth(53, "veth97ef3b4e"), veth(54, "veth2fe33054"), veth(55, "veth456dee19")],
-            ..Topology::default()
-        }),
+        topology: Reading::Read(topology),
         netfilter: Netfilter {
             iptables_nft: parsed(&iptables_rules()),
             iptables_legacy: Reading::NotPresent("no legacy table is in use".to_owned()),
             kube_proxy_nft: Reading::NotPresent("there is no table ip kube-proxy".to_owned()),
             other_base_chains: Reading::Read(Vec::new()),
+            native: Reading::Read(nameward_kernel::nft::Native::default()),
         },
         sysctls: Reading::Read(Sysctls {
             ip_forward: Some(1),
@@ -66,8 +72,10 @@ fn host_readings() -> HostReadings {
             rp_filter_all: Some(0),
             conntrack_count: Some(80),
             conntrack_max: Some(262_144),
+            ..Sysctls::default()
         }),
         nameservers: Reading::Read(vec![ip(UPSTREAM)]),
+        ..HostReadings::default()
     }
 }
 
@@ -79,6 +87,7 @@ fn pod_readings(address: &str, peer: u32) -> PodReadings {
         carrier: true,
         kind: Some("veth".to_owned()),
         peer: Some(peer),
+        mac: super::links::mac(address),
         ..Link::default()
     };
     let route = |destination, gateway| Route {
@@ -89,15 +98,14 @@ fn pod_readings(address: &str, peer: u32) -> PodReadings {
         out_link: Some(2),
         kind: RouteKind::Unicast,
     };
-    PodReadings {
-        topology: Reading::Read(Topology {
-            links: vec![Link { index: 1, name: "lo".to_owned(), up: true, ..Link::default() }, eth0],
-            addresses: vec![Address { link: 2, ip: ip(address), prefix: 24 }],
-            routes: vec![route(None, Some(ip("10.244.1.1"))), route(Some((ip("10.244.1.0"), 24)), None)],
-            neighbours: Vec::new(),
-        }),
-        ..PodReadings::default()
-    }
+    let mut topology = Topology {
+        links: vec![Link { index: 1, name: "lo".to_owned(), up: true, ..Link::default() }, eth0],
+        addresses: vec![Address { link: 2, ip: ip(address), prefix: 24 }],
+        routes: vec![route(None, Some(ip("10.244.1.1"))), route(Some((ip("10.244.1.0"), 24)), None)],
+        ..Topology::default()
+    };
+    super::links::complete_pod(&mut topology);
+    PodReadings { topology: Reading::Read(topology), ..PodReadings::default() }
 }
 
 /// Changes what was read of a pod's namespace.

@@ -4,9 +4,10 @@ use std::io;
 use std::process::Stdio;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::Limits;
+use crate::enter::{EnterPool, Netns};
 use crate::facts::Reading;
 
 /// Most bytes kept of what it says about itself.
@@ -16,8 +17,32 @@ const MAX_COMPLAINT: u64 = 4096;
 ///
 /// [`Reading::NotPresent`]: it is not installed. It is killed when it takes too long or prints too much.
 pub(super) async fn run(program: &str, arguments: &[&str], limits: Limits) -> Reading<Vec<u8>> {
+    finish(program, start(program, arguments), limits).await
+}
+
+/// As [`run`], in another network namespace: the child is started by a thread that is inside, and stays there.
+pub(super) async fn run_inside(
+    pool: &EnterPool,
+    namespace: &Netns,
+    program: &'static str,
+    arguments: &'static [&'static str],
+    limits: Limits,
+) -> Reading<Vec<u8>> {
+    let runtime = tokio::runtime::Handle::current();
+    let started = pool.run(namespace, move || {
+        // The runtime waits for the child; the thread only makes it.
+        let _entered = runtime.enter();
+        start(program, arguments)
+    });
+    match started.await {
+        Ok(child) => finish(program, child, limits).await,
+        Err(error) => super::unreadable(&error),
+    }
+}
+
+fn start(program: &str, arguments: &[&str]) -> io::Result<Child> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let child = Command::new(program)
+    Command::new(program)
         .args(arguments)
         .env_clear()
         // The tools lie in folders that are not on everybody's path; and what they say is read, so it is not translated.
@@ -27,7 +52,10 @@ pub(super) async fn run(program: &str, arguments: &[&str], limits: Limits) -> Re
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .spawn();
+        .spawn()
+}
+
+async fn finish(program: &str, child: io::Result<Child>, limits: Limits) -> Reading<Vec<u8>> {
     let mut child = match child {
         Ok(child) => child,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

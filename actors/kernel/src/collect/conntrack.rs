@@ -1,51 +1,27 @@
-//! Conntrack's entries for one destination, by ctnetlink: which endpoint a client's packets are really sent to.
+//! Conntrack's entries for a few destinations, by ctnetlink: which endpoint a client's packets are really sent to.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use nameward_messages::targets::Transport;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_netfilter::conntrack::{
-    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Status, Tuple as TupleAttribute,
-};
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
+use netlink_packet_netfilter::conntrack::ConntrackMessage;
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr as NetlinkAddress};
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike as _};
-use serde::{Deserialize, Serialize};
 
 use super::{Limits, unreadable};
+use crate::conntrack::{self, DumpError, Flow};
 use crate::enter::{EnterPool, Netns};
 use crate::facts::Reading;
+use crate::flows::{FlowGroup, Gather, MAX_GROUPS};
 
 /// Most entries that are kept.
 pub const MAX_FLOWS: usize = 4096;
 /// Longest wait for one packet of the dump.
 const STEP: Duration = Duration::from_millis(500);
-
-/// One direction of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tuple {
-    /// From where.
-    pub source: SocketAddr,
-    /// To where.
-    pub destination: SocketAddr,
-}
-
-/// One entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Flow {
-    /// UDP or TCP.
-    pub transport: Transport,
-    /// As the client sent it.
-    pub original: Tuple,
-    /// As an answer is awaited: its source is the endpoint that was chosen. Equal to the original's destination when no
-    /// rule applied.
-    pub reply: Tuple,
-    /// An answer was seen.
-    pub replied: bool,
-}
 
 /// The entries of a namespace whose client asked `destination` (address and port), UDP and TCP.
 pub async fn flows_to(
@@ -54,9 +30,56 @@ pub async fn flows_to(
     destination: SocketAddr,
     limits: Limits,
 ) -> Reading<Vec<Flow>> {
-    let dump = pool.run(namespace, move || dump(destination, limits));
-    match tokio::time::timeout(limits.within, dump).await {
-        Ok(Ok(Ok(flows))) => Reading::Read(flows),
+    read(pool, namespace, limits, move || {
+        let mut flows = Vec::new();
+        dump(destination.ip(), limits, &mut |flow| {
+            if flow.original.destination == destination {
+                flows.push(flow);
+            }
+            let many = flows.len() > MAX_FLOWS;
+            if many { Err(Trouble::Other(format!("more than {MAX_FLOWS} entries for {destination}"))) } else { Ok(()) }
+        })?;
+        Ok(flows)
+    })
+    .await
+}
+
+/// The entries of a namespace whose clients asked one of these destinations, put together by endpoint. Memory does not follow
+/// the size of the table.
+pub async fn flow_groups(
+    pool: &EnterPool,
+    namespace: &Netns,
+    destinations: Vec<SocketAddr>,
+    limits: Limits,
+) -> Reading<Vec<FlowGroup>> {
+    if destinations.is_empty() {
+        return Reading::NotRead;
+    }
+    read(pool, namespace, limits, move || {
+        let addresses: BTreeSet<IpAddr> = destinations.iter().map(SocketAddr::ip).collect();
+        let mut gather = Gather::new(destinations);
+        for address in addresses {
+            dump(address, limits, &mut |flow| {
+                // Without the kernel's filter every dump shows every entry.
+                if flow.original.destination.ip() == address {
+                    gather.take(&flow);
+                }
+                Ok(())
+            })?;
+        }
+        gather.done().ok_or_else(|| Trouble::Other(format!("more than {MAX_GROUPS} endpoints")))
+    })
+    .await
+}
+
+async fn read<T: Send + 'static>(
+    pool: &EnterPool,
+    namespace: &Netns,
+    limits: Limits,
+    work: impl FnOnce() -> Result<T, Trouble> + Send + 'static,
+) -> Reading<T> {
+    match tokio::time::timeout(limits.within, pool.run(namespace, work)).await {
+        Ok(Ok(Ok(found))) => Reading::Read(found),
         Ok(Ok(Err(Trouble::Io(error)))) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             Reading::NotPermitted(format!("conntrack: {error}; grant CAP_NET_ADMIN"))
         }
@@ -79,17 +102,29 @@ impl From<std::io::Error> for Trouble {
 }
 
 /// Synchronous, on a thread inside the namespace; it ends by itself within the limits.
+///
+/// The kernel is asked for one destination address alone (CTA_FILTER, Linux 5.8): a table may have a million entries. An older
+/// one passes the filter by and shows all; one that does not take it is asked again without.
+fn dump(address: IpAddr, limits: Limits, take: &mut dyn FnMut(Flow) -> Result<(), Trouble>) -> Result<(), Trouble> {
+    match ask(&request(address, true), limits, take) {
+        Err(Trouble::Io(error)) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
+            ask(&request(address, false), limits, take)
+        }
+        done => done,
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "the kernel crate bounds a blocking dump on its own thread")]
-fn dump(destination: SocketAddr, limits: Limits) -> Result<Vec<Flow>, Trouble> {
+fn ask(request: &[u8], limits: Limits, take: &mut dyn FnMut(Flow) -> Result<(), Trouble>) -> Result<(), Trouble> {
     let end = Instant::now() + limits.within;
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     let step = TimeVal::milliseconds(i64::try_from(STEP.as_millis()).unwrap_or(i64::MAX));
     setsockopt(&socket, ReceiveTimeout, &step).map_err(std::io::Error::from)?;
     socket.bind_auto()?;
     socket.connect(&NetlinkAddress::new(0, 0))?;
-    socket.send(&request(destination), 0)?;
+    socket.send(request, 0)?;
 
-    let (mut flows, mut bytes) = (Vec::new(), 0_u64);
+    let mut bytes = 0_u64;
     loop {
         if Instant::now() >= end {
             return Err(Trouble::Other(format!("not read within {:?}", limits.within)));
@@ -99,30 +134,33 @@ fn dump(destination: SocketAddr, limits: Limits) -> Result<Vec<Flow>, Trouble> {
         if bytes > limits.bytes {
             return Err(Trouble::Other(format!("more than {} bytes", limits.bytes)));
         }
-        let mut rest = packet.as_slice();
-        while !rest.is_empty() {
-            let message = <NetlinkMessage<NetfilterMessage>>::deserialize(rest)
-                .map_err(|error| Trouble::Other(format!("not understood: {error}")))?;
-            // Messages are padded to four bytes; a length of nothing would never end.
-            let length = (message.header.length as usize).next_multiple_of(4).max(16);
-            match message.payload {
-                NetlinkPayload::Done(_) => return Ok(flows),
-                NetlinkPayload::Error(error) if error.code.is_some() => return Err(Trouble::Io(error.to_io())),
-                NetlinkPayload::InnerMessage(inner) => {
-                    flows.extend(flow(inner).filter(|f| f.original.destination == destination));
-                    if flows.len() > MAX_FLOWS {
-                        return Err(Trouble::Other(format!("more than {MAX_FLOWS} entries for {destination}")));
-                    }
-                }
-                _ => {}
-            }
-            rest = rest.get(length..).unwrap_or_default();
+        let read = conntrack::parse(&packet).map_err(|error| match error {
+            DumpError::Kernel(error) => Trouble::Io(error),
+            DumpError::Malformed(why) => Trouble::Other(format!("not understood: {why}")),
+        })?;
+        read.flows.into_iter().try_for_each(&mut *take)?;
+        if read.done {
+            return Ok(());
         }
     }
 }
 
-fn request(destination: SocketAddr) -> Vec<u8> {
-    let family = if destination.is_ipv4() { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 };
+/// CTA_TUPLE_ORIG, CTA_TUPLE_IP, CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_FILTER, CTA_FILTER_ORIG_FLAGS
+/// (linux/netfilter/nfnetlink_conntrack.h).
+const TUPLE_ORIG: u16 = 1;
+const TUPLE_IP: u16 = 1;
+const V4_DST: u16 = 2;
+const V6_DST: u16 = 4;
+const FILTER: u16 = 25;
+const ORIG_FLAGS: u16 = 1;
+/// The flag by which the filter looks at the destination address (net/netfilter/nf_internals.h).
+const BY_DESTINATION: u32 = 1 << 1;
+/// NLA_F_NESTED.
+const NESTED: u16 = 1 << 15;
+
+
+fn request(address: IpAddr, filtered: bool) -> Vec<u8> {
+    let family = if address.is_ipv4() { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 };
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let inner = NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), ConntrackMessage::Get(Vec::new()));
@@ -130,51 +168,30 @@ fn request(destination: SocketAddr) -> Vec<u8> {
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
+    if !filtered {
+        return bytes;
+    }
+    let to = match address {
+        IpAddr::V4(ip) => attribute(V4_DST, &ip.octets()),
+        IpAddr::V6(ip) => attribute(V6_DST, &ip.octets()),
+    };
+    bytes.extend(attribute(NESTED | TUPLE_ORIG, &attribute(NESTED | TUPLE_IP, &to)));
+    bytes.extend(attribute(NESTED | FILTER, &attribute(ORIG_FLAGS, &BY_DESTINATION.to_ne_bytes())));
+    // The first field of the header is the length of the whole.
+    let length = u32::try_from(bytes.len()).unwrap_or_default().to_ne_bytes();
+    if let Some(field) = bytes.get_mut(..4) {
+        field.copy_from_slice(&length);
+    }
     bytes
 }
 
-fn flow(message: NetfilterMessage) -> Option<Flow> {
-    let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message.inner else { return None };
-    let (mut original, mut reply, mut replied) = (None, None, false);
-    for attribute in &attributes {
-        match attribute {
-            ConntrackAttribute::CtaTupleOrig(parts) => original = tuple(parts),
-            ConntrackAttribute::CtaTupleReply(parts) => reply = tuple(parts),
-            ConntrackAttribute::CtaStatus(status) => replied = status.contains(Status::SeenReply),
-            _ => {}
-        }
-    }
-    let ((transport, original), (_, reply)) = (original?, reply?);
-    Some(Flow { transport, original, reply, replied })
-}
-
-fn tuple(parts: &[TupleAttribute]) -> Option<(Transport, Tuple)> {
-    let (mut transport, mut from, mut to) = (None, (None::<IpAddr>, None::<u16>), (None::<IpAddr>, None::<u16>));
-    for part in parts {
-        match part {
-            TupleAttribute::Ip(ips) => {
-                for ip in ips {
-                    match ip {
-                        IPTuple::SourceAddress(ip) => from.0 = Some(*ip),
-                        IPTuple::DestinationAddress(ip) => to.0 = Some(*ip),
-                        _ => {}
-                    }
-                }
-            }
-            TupleAttribute::Proto(parts) => {
-                for part in parts {
-                    match part {
-                        ProtoTuple::Protocol(Protocol::Udp) => transport = Some(Transport::Udp),
-                        ProtoTuple::Protocol(Protocol::Tcp) => transport = Some(Transport::Tcp),
-                        ProtoTuple::SourcePort(port) => from.1 = Some(*port),
-                        ProtoTuple::DestinationPort(port) => to.1 = Some(*port),
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    let address = |(ip, port): (Option<IpAddr>, Option<u16>)| Some(SocketAddr::new(ip?, port?));
-    Some((transport?, Tuple { source: address(from)?, destination: address(to)? }))
+/// Length, type, value, padding to four bytes.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut bytes = Vec::with_capacity(4 + value.len().next_multiple_of(4));
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
 }

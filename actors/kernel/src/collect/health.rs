@@ -63,7 +63,7 @@ pub async fn health(address: SocketAddr, within: Duration) -> Health {
 }
 
 /// The status of an HTTP reply's first line.
-fn status(reply: &[u8]) -> Option<u16> {
+pub(super) fn status(reply: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(reply.split(|b| *b == b'\n').next()?).ok()?;
     let mut words = line.split_ascii_whitespace();
     words.next().filter(|version| version.starts_with("HTTP/1."))?;

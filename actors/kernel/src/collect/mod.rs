@@ -3,9 +3,15 @@
 //! Every collector is bounded in time and bytes, leaves no trace, and answers with a [`Reading`] that says why there is
 //! nothing, when there is nothing.
 
+mod bypass;
+mod cgroups;
 mod command;
 mod conntrack;
+mod devices;
+mod fetch;
 mod health;
+mod inside;
+mod locks;
 mod netfilter;
 mod proc;
 
@@ -14,10 +20,16 @@ use std::time::Duration;
 use crate::enter::EnterError;
 use crate::facts::Reading;
 
-pub use conntrack::{Flow, MAX_FLOWS, Tuple, flows_to};
+pub use bypass::bypass;
+pub use conntrack::{MAX_FLOWS, flow_groups, flows_to};
+pub use devices::{MAX_DEVICES, neighbour_stat};
+pub use cgroups::{CgroupFigures, cgroup};
+pub use fetch::{Fetched, Reach, fetch, reach};
 pub use health::{Health, health};
-pub use netfilter::{chain_policy, netfilter};
-pub use proc::{conntrack_stat, counters, sockets, sysctls};
+pub use locks::{XTABLES_LOCK, xtables_lock};
+pub use inside::netfilter_inside;
+pub use netfilter::{chain_policy, netfilter_about, netfilter};
+pub use proc::{conntrack_stat, counters, listeners, sockets, sysctls};
 
 /// Bounds of one collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

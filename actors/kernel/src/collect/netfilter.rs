@@ -1,9 +1,12 @@
 //! The node's netfilter rules, by the programs that know how to print them.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use iptables::IPTables;
 
 use super::{Limits, command, unread, unreadable};
-use crate::enter::EnterPool;
+use crate::enter::{EnterPool, Netns};
 use crate::facts::{Netfilter, Reading};
 use crate::iptables::{ParseError, RuleSet};
 use crate::{nft, procnet};
@@ -16,38 +19,45 @@ const LEGACY_TABLES: &str = "/proc/thread-self/net/ip_tables_names";
 /// Nothing is created by it: `iptables-nft-save` and `nft list` read alone, and legacy tables are asked for only if the
 /// kernel lists any, since asking for one makes it.
 pub async fn netfilter(pool: &EnterPool, limits: Limits) -> Netfilter {
+    netfilter_about(pool, None, limits).await
+}
+
+/// [`netfilter`], and of what kube-proxy wrote only what concerns these addresses: a node may have tens of thousands of its
+/// rules, and they are read again and again while something fails.
+pub async fn netfilter_about(pool: &EnterPool, about: Option<&BTreeSet<IpAddr>>, limits: Limits) -> Netfilter {
     let (iptables_nft, iptables_legacy, ruleset) =
-        tokio::join!(by_iptables_nft(limits), by_iptables_legacy(pool, limits), by_nft(limits));
-    let (kube_proxy_nft, other_base_chains) = match ruleset {
+        tokio::join!(by_iptables_nft(limits, about), by_iptables_legacy(pool, limits, about), by_nft(limits, about));
+    let (kube_proxy_nft, other_base_chains, native) = match ruleset {
         Reading::Read(ruleset) => (
             ruleset
                 .kube_proxy
                 .map_or_else(|| Reading::NotPresent("there is no table ip kube-proxy".to_owned()), Reading::Read),
             Reading::Read(ruleset.other_base_chains),
+            Reading::Read(ruleset.native),
         ),
-        other => (unchanged(&other), unchanged(&other)),
+        other => (unchanged(&other), unchanged(&other), unchanged(&other)),
     };
-    Netfilter { iptables_nft, iptables_legacy, kube_proxy_nft, other_base_chains }
+    Netfilter { iptables_nft, iptables_legacy, kube_proxy_nft, other_base_chains, native }
 }
 
-async fn by_iptables_nft(limits: Limits) -> Reading<RuleSet> {
+async fn by_iptables_nft(limits: Limits, about: Option<&BTreeSet<IpAddr>>) -> Reading<RuleSet> {
     match command::run("iptables-nft-save", &["-c"], limits).await {
         Reading::NotPresent(why) => match plain_is("nf_tables", limits).await {
-            true => parsed(command::run("iptables-save", &["-c"], limits).await, "iptables-save").await,
+            true => reduced(command::run("iptables-save", &["-c"], limits).await, "iptables-save", about).await,
             false => Reading::NotPresent(why),
         },
-        printed => parsed(printed, "iptables-nft-save").await,
+        printed => reduced(printed, "iptables-nft-save", about).await,
     }
 }
 
-async fn by_iptables_legacy(pool: &EnterPool, limits: Limits) -> Reading<RuleSet> {
-    let home = pool.home().clone();
-    let names = pool.run(&home, || std::fs::read_to_string(LEGACY_TABLES)).await;
-    let tables = match names {
-        Ok(Ok(text)) => procnet::table_names(&text),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Ok(Err(error)) => return unread(LEGACY_TABLES, &error),
-        Err(error) => return unreadable(&error),
+async fn by_iptables_legacy(
+    pool: &EnterPool,
+    limits: Limits,
+    about: Option<&BTreeSet<IpAddr>>,
+) -> Reading<RuleSet> {
+    let tables = match legacy_tables(pool, pool.home()).await {
+        Reading::Read(tables) => tables,
+        other => return unchanged(&other),
     };
     if tables.is_empty() {
         return Reading::NotPresent("no legacy table is in use".to_owned());
@@ -55,10 +65,20 @@ async fn by_iptables_legacy(pool: &EnterPool, limits: Limits) -> Reading<RuleSet
     match command::run("iptables-legacy-save", &["-c"], limits).await {
         // There are rules that nothing here can show: that is not the same as none.
         Reading::NotPresent(why) => match plain_is("legacy", limits).await {
-            true => parsed(command::run("iptables-save", &["-c"], limits).await, "iptables-save").await,
+            true => reduced(command::run("iptables-save", &["-c"], limits).await, "iptables-save", about).await,
             false => Reading::Failed(format!("legacy tables {} are in use, but {why}", tables.join(", "))),
         },
-        printed => parsed(printed, "iptables-legacy-save").await,
+        printed => reduced(printed, "iptables-legacy-save", about).await,
+    }
+}
+
+/// The legacy tables that are in use in a namespace.
+pub(super) async fn legacy_tables(pool: &EnterPool, namespace: &Netns) -> Reading<Vec<String>> {
+    match pool.run(namespace, || std::fs::read_to_string(LEGACY_TABLES)).await {
+        Ok(Ok(text)) => Reading::Read(procnet::table_names(&text)),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => Reading::Read(Vec::new()),
+        Ok(Err(error)) => unread(LEGACY_TABLES, &error),
+        Err(error) => unreadable(&error),
     }
 }
 
@@ -68,8 +88,49 @@ async fn plain_is(kind: &str, limits: Limits) -> bool {
     version.value().is_some_and(|text| String::from_utf8_lossy(text).contains(&format!("({kind})")))
 }
 
-async fn by_nft(limits: Limits) -> Reading<nft::Ruleset> {
-    let printed = match command::run("nft", &["-j", "list", "ruleset"], limits).await {
+/// Chains first, then the tables that `iptables-nft-save` does not show: see [`nft::survey`].
+async fn by_nft(limits: Limits, about: Option<&BTreeSet<IpAddr>>) -> Reading<nft::Ruleset> {
+    let chains = match command::run("nft", &["-j", "list", "chains"], limits).await {
+        Reading::Read(chains) => chains,
+        other => return unchanged(&other),
+    };
+    let survey = match nft::survey(&chains) {
+        Ok(survey) => survey,
+        Err(nft::NftError::Json(why)) => return Reading::Failed(format!("nft: not understood: {why}")),
+    };
+    drop(chains);
+    let list = |(family, table): &(String, String)| {
+        let (family, table) = (family.clone(), table.clone());
+        async move { command::run("nft", &["-j", "list", "table", &family, &table], limits).await }
+    };
+    let mut parts = Vec::new();
+    for (printed, (family, table)) in
+        futures::future::join_all(survey.tables.iter().map(list)).await.into_iter().zip(&survey.tables)
+    {
+        match printed {
+            Reading::Read(printed) => parts.push(printed),
+            // It was deleted meanwhile.
+            Reading::Failed(why) if why.contains("No such file or directory") => {}
+            Reading::Failed(why) => return Reading::Failed(format!("table {family} {table}: {why}")),
+            other => return unchanged(&other),
+        }
+    }
+    let about = about.cloned();
+    let parse = move || nft::parse_parts(parts.iter().map(Vec::as_slice), about.as_ref());
+    match tokio::task::spawn_blocking(parse).await {
+        Ok(Ok(mut ruleset)) => {
+            ruleset.native.iptables |= survey.iptables;
+            ruleset.native.truncated |= survey.truncated;
+            Reading::Read(ruleset)
+        }
+        Ok(Err(nft::NftError::Json(why))) => Reading::Failed(format!("nft: not understood: {why}")),
+        Err(_) => Reading::Failed("nft: reading its output failed".to_owned()),
+    }
+}
+
+/// What nft printed, reduced.
+pub(super) async fn rules_of_nft(printed: Reading<Vec<u8>>) -> Reading<nft::Ruleset> {
+    let printed = match printed {
         Reading::Read(printed) => printed,
         other => return unchanged(&other),
     };
@@ -80,12 +141,24 @@ async fn by_nft(limits: Limits) -> Reading<nft::Ruleset> {
     }
 }
 
-async fn parsed(printed: Reading<Vec<u8>>, program: &'static str) -> Reading<RuleSet> {
+pub(super) async fn parsed(printed: Reading<Vec<u8>>, program: &'static str) -> Reading<RuleSet> {
+    reduced(printed, program, None).await
+}
+
+async fn reduced(
+    printed: Reading<Vec<u8>>,
+    program: &'static str,
+    about: Option<&BTreeSet<IpAddr>>,
+) -> Reading<RuleSet> {
     let printed = match printed {
         Reading::Read(printed) => printed,
         other => return unchanged(&other),
     };
-    let parse = move || crate::iptables::parse_bytes(&printed);
+    let about = about.cloned();
+    let parse = move || match about {
+        Some(about) => crate::iptables::parse_about(&printed, &about),
+        None => crate::iptables::parse_bytes(&printed),
+    };
     match tokio::task::spawn_blocking(parse).await {
         Ok(Ok(set)) => Reading::Read(set),
         Ok(Err(why @ ParseError::NotCommitted { .. })) => Reading::Failed(format!("{program} broke off: {why}")),
@@ -95,7 +168,7 @@ async fn parsed(printed: Reading<Vec<u8>>, program: &'static str) -> Reading<Rul
 }
 
 /// The same reason for another value.
-fn unchanged<A, B>(reading: &Reading<A>) -> Reading<B> {
+pub(super) fn unchanged<A, B>(reading: &Reading<A>) -> Reading<B> {
     match reading {
         Reading::Read(_) | Reading::NotRead => Reading::NotRead,
         Reading::NotPermitted(why) => Reading::NotPermitted(why.clone()),

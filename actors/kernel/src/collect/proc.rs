@@ -35,6 +35,18 @@ pub async fn sockets(pool: &EnterPool, namespace: &Netns, limits: Limits) -> Rea
     Reading::Read(table)
 }
 
+/// Sockets of a namespace on one port: a node has thousands, and a rule asks about one port.
+pub async fn listeners(pool: &EnterPool, namespace: &Netns, port: u16, limits: Limits) -> Reading<SocketTable> {
+    match sockets(pool, namespace, limits).await {
+        Reading::Read(mut table) => {
+            table.udp.retain(|socket| socket.port == port);
+            table.tcp_listen.retain(|socket| socket.port == port);
+            Reading::Read(table)
+        }
+        other => other,
+    }
+}
+
 /// Counters of a namespace.
 pub async fn counters(pool: &EnterPool, namespace: &Netns, limits: Limits) -> Reading<Counters> {
     let files = ["snmp", "netstat"].map(|f| format!("/proc/thread-self/net/{f}"));
@@ -78,10 +90,13 @@ pub async fn sysctls(pool: &EnterPool, namespace: &Netns, limits: Limits) -> Rea
         "ipv4/conf/all/rp_filter",
         "netfilter/nf_conntrack_count",
         "netfilter/nf_conntrack_max",
+        "ipv4/neigh/default/gc_thresh3",
     ]
     .map(|f| format!("/proc/sys/net/{f}"));
-    let texts = match read(pool, namespace, files.to_vec(), limits).await {
-        Ok(texts) => texts,
+    // In one go: a thread that is inside is not left for each file anew.
+    let devices = || super::devices::per_device(&["forwarding", "rp_filter"]);
+    let (texts, devices) = match read_and(pool, namespace, files.to_vec(), limits, devices).await {
+        Ok(both) => both,
         Err(reading) => return reading,
     };
     if let Some((path, Err(error))) =
@@ -89,6 +104,8 @@ pub async fn sysctls(pool: &EnterPool, namespace: &Netns, limits: Limits) -> Rea
     {
         return unread(path, error);
     }
+    let mut devices = devices.into_iter();
+    let (forwarding, rp_filter) = (devices.next().unwrap_or_default(), devices.next().unwrap_or_default());
     let mut values = texts.iter().map(|(_, text)| text.as_deref().ok().and_then(procnet::sysctl));
     let mut next = || values.next().flatten();
     Reading::Read(Sysctls {
@@ -97,6 +114,9 @@ pub async fn sysctls(pool: &EnterPool, namespace: &Netns, limits: Limits) -> Rea
         rp_filter_all: next(),
         conntrack_count: next(),
         conntrack_max: next(),
+        gc_thresh3: next(),
+        rp_filter,
+        forwarding,
     })
 }
 
@@ -105,17 +125,33 @@ type Texts = Vec<(String, io::Result<String>)>;
 /// Reads files on a thread inside the namespace. Both `/proc/thread-self/net` and `/proc/sys/net` are those of the
 /// thread that reads.
 async fn read<T>(pool: &EnterPool, namespace: &Netns, files: Vec<String>, limits: Limits) -> Result<Texts, Reading<T>> {
+    read_and(pool, namespace, files, limits, || ()).await.map(|(texts, ())| texts)
+}
+
+/// As [`read`], and does something else there as well.
+async fn read_and<T, U: Send + 'static>(
+    pool: &EnterPool,
+    namespace: &Netns,
+    files: Vec<String>,
+    limits: Limits,
+    more: impl FnOnce() -> U + Send + 'static,
+) -> Result<(Texts, U), Reading<T>> {
     let inside = pool.run(namespace, move || {
-        files.into_iter().map(|path| (bounded(&path, limits.bytes), path)).map(|(text, path)| (path, text)).collect()
+        let texts: Texts = files
+            .into_iter()
+            .map(|path| (bounded(&path, limits.bytes), path))
+            .map(|(text, path)| (path, text))
+            .collect();
+        (texts, more())
     });
     match tokio::time::timeout(limits.within, inside).await {
-        Ok(Ok(texts)) => Ok(texts),
+        Ok(Ok(both)) => Ok(both),
         Ok(Err(error)) => Err(unreadable(&error)),
         Err(_) => Err(Reading::Failed(format!("/proc was not read within {:?}", limits.within))),
     }
 }
 
-fn bounded(path: &str, bytes: u64) -> io::Result<String> {
+pub(super) fn bounded(path: &str, bytes: u64) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(bytes + 1).read_to_string(&mut text)?;
     if text.len() as u64 > bytes {

@@ -26,17 +26,21 @@ pub fn judge(expect: &Expect, transport: Transport, said: &Said) -> Outcome {
             rcode => Outcome::Rcode { rcode },
         };
     }
+    if *expect == Expect::Settled && matches!(said.rcode, 0 | NXDOMAIN) {
+        return Outcome::Answered;
+    }
     if said.rcode != 0 {
         return Outcome::Rcode { rcode: said.rcode };
     }
-    if said.truncated && transport == Transport::Udp {
+    if said.truncated && transport == Transport::Udp && *expect != Expect::Arrives {
         return Outcome::Truncated;
     }
     let right = match expect {
         Expect::Addresses(expected) => set(expected) == set(&said.addresses),
         Expect::SomeAddress => !said.addresses.is_empty(),
         Expect::SomeRecord => said.records > 0,
-        Expect::NoError | Expect::AnyReply | Expect::NoSuchName => true,
+        Expect::Arrives => said.truncated || said.records > 0,
+        Expect::NoError | Expect::AnyReply | Expect::NoSuchName | Expect::Settled => true,
     };
     if right {
         Outcome::Answered
@@ -84,6 +88,10 @@ mod tests {
             ("exists, though it must not", Expect::NoSuchName, said(0, false, &[9]), wrong(&[9])),
             ("servfail where nothing is", Expect::NoSuchName, said(2, false, &[]), Outcome::Rcode { rcode: 2 }),
             ("no record", Expect::SomeRecord, said(0, false, &[]), wrong(&[])),
+            ("made up its mind", Expect::Settled, said(3, false, &[]), Outcome::Answered),
+            ("could not", Expect::Settled, said(2, false, &[]), Outcome::Rcode { rcode: 2 }),
+            ("cut short is arrived", Expect::Arrives, said(0, true, &[]), Outcome::Answered),
+            ("arrived empty", Expect::Arrives, said(0, false, &[]), wrong(&[])),
             ("any reply", Expect::AnyReply, said(5, true, &[]), Outcome::Answered),
         ];
         for (name, expect, said, outcome) in table {

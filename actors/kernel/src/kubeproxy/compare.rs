@@ -54,6 +54,31 @@ pub fn judge(service: &DnsService, expected: &Expected, netfilter: &Netfilter) -
     verdict
 }
 
+/// Every place that has rules of kube-proxy for this Service (IPv4), each compared with what the API says. kube-proxy writes
+/// to one; another one holds what an earlier kube-proxy left, or what was restored at boot.
+#[must_use]
+pub fn judge_each(service: &DnsService, expected: &Expected, netfilter: &Netfilter) -> Vec<RulesVerdict> {
+    let ips = addresses(service, Family::Ipv4);
+    let about_it = |set: &&RuleSet| {
+        ["nat", "filter"]
+            .iter()
+            .filter_map(|table| set.chain(table, "KUBE-SERVICES"))
+            .any(|chain| chain.rules.iter().any(|rule| ips.iter().any(|ip| rule.is_to(*ip))))
+    };
+    let in_table = |table: &&KubeProxyTable| {
+        table.service_ips.iter().chain(&table.no_endpoint_services).any(|(ip, ..)| ips.contains(ip))
+    };
+    let nft = netfilter.kube_proxy_nft.value().filter(in_table);
+    let by_nft = netfilter.iptables_nft.value().filter(about_it);
+    let by_legacy = netfilter.iptables_legacy.value().filter(about_it);
+    let iptables = |set: &RuleSet, mode| judge_iptables(service, expected, Family::Ipv4, set, mode);
+    nft.map(|table| judge_nft(service, expected, Family::Ipv4, table))
+        .into_iter()
+        .chain(by_nft.map(|set| iptables(set, Mode::IptablesNft)))
+        .chain(by_legacy.map(|set| iptables(set, Mode::IptablesLegacy)))
+        .collect()
+}
+
 /// What a rule set shows beside the Service's rules.
 fn hints_of(backend: &str, set: &RuleSet) -> Vec<String> {
     let mut hints = Vec::new();

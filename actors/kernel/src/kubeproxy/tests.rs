@@ -36,6 +36,7 @@ fn node1(set: RuleSet) -> Netfilter {
         iptables_legacy: Reading::NotPresent("no legacy tables".into()),
         kube_proxy_nft: Reading::NotPresent("no table ip kube-proxy".into()),
         other_base_chains: Reading::Read(Vec::new()),
+        native: Reading::NotRead,
     }
 }
 

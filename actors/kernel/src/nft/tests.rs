@@ -28,7 +28,8 @@ fn a_recorded_node_in_nftables_mode() {
 fn a_recorded_node_in_iptables_mode_has_no_such_table() {
     let json = std::fs::read(recordings().join("iptables/node1.nft-ruleset.json")).unwrap();
     let set = parse(&json).unwrap();
-    assert_eq!(set, Ruleset::default());
+    let native = Native { iptables: true, ..Native::default() };
+    assert_eq!(set, Ruleset { native, ..Ruleset::default() });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nameward_messages::namespaces::Vantage;
-use nameward_messages::probe::{Outcome, PathKey, Round};
+use nameward_messages::probe::{Outcome, PathKey, QuestionKind, Round};
 use nameward_messages::targets::{TargetKind, Targets, Transport};
 use nameward_messages::{Mono, NetnsCookie, PodUid};
 
@@ -109,11 +109,12 @@ impl Paths {
         self.last.iter().map(entry).collect()
     }
 
-    /// Whether each CoreDNS pod answers this node's host: of its addresses, every one that was asked must.
+    /// Whether each CoreDNS pod answers this node's host the cluster's own name: of its addresses, every one that was asked must.
     pub(super) fn coredns_up(&self, targets: &Targets) -> Output {
         let mut up: BTreeMap<(&PodUid, Transport), bool> = BTreeMap::new();
         // The host sorts before every pod, so that this reads the host's paths alone.
-        for (path, last) in self.last.iter().take_while(|(path, _)| path.vantage == Vantage::Host) {
+        let host = self.last.iter().take_while(|(path, _)| path.vantage == Vantage::Host);
+        for (path, last) in host.filter(|(path, _)| path.question == QuestionKind::Internal) {
             if let (TargetKind::Pod { uid, .. }, Some(good)) = (&path.target.kind, last.outcome.good()) {
                 *up.entry((uid, path.transport)).or_insert(true) &= good;
             }

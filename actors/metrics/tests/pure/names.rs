@@ -24,6 +24,7 @@ nameward_suspected_paths gauge
 nameward_coredns_up gauge pod node transport
 nameward_verdicts gauge cause scope
 nameward_verdicts_total counter cause
+nameward_recovered_total counter
 nameward_incidents gauge phase
 nameward_remedies_total counter kind mode outcome
 nameward_leader gauge

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use nameward_config::Config;
 use nameward_messages::namespaces::{Namespace, Vantage};
-use nameward_messages::probe::{Observation, PathKey, ProbeItem, Purpose, Question};
+use nameward_messages::probe::{Expect, Observation, PathKey, ProbeItem, Purpose, Question, QuestionKind};
 use nameward_messages::targets::{TargetKind, Targets, Transport};
 use nameward_messages::{Mono, NetnsCookie, Now, RequestId};
 
 use super::{Output, ProberMind};
 use crate::confirm::PROBES;
-use crate::paths::{Place, Questions};
+use crate::paths::{Place, Questions, fresh};
 use crate::schedule::{Picked, Schedule};
 
 /// Most items of one request; the rest is missing in its answer.
@@ -53,20 +53,19 @@ pub struct Shot {
 }
 
 impl Shot {
-    fn planned(picked: &Picked<'_>, purpose: Purpose, patience: Duration) -> Option<Self> {
-        let question = Arc::clone(picked.planned.questions.get(picked.question)?);
+    fn planned(picked: &Picked<'_>, purpose: Purpose, patience: Duration, random: u64) -> Option<Self> {
+        let question = fresh(picked.planned.questions.get(picked.question)?, random);
         let place = picked.planned.place.clone();
         Some(Self { path: picked.path.clone(), port: picked.planned.port, question, place, purpose, patience })
     }
 
-    pub(super) fn round(picked: &Picked<'_>, timeout: Duration) -> Option<Self> {
-        Self::planned(picked, Purpose::Round, timeout)
+    pub(super) fn round(picked: &Picked<'_>, timeout: Duration, random: u64) -> Option<Self> {
+        Self::planned(picked, Purpose::Round, timeout, random)
     }
 
-    /// Three alike; each gets a port of its own.
-    pub(super) fn confirm(picked: &Picked<'_>, timeout: Duration) -> impl Iterator<Item = Self> + use<> {
-        let shot = Self::planned(picked, Purpose::Confirm, timeout);
-        std::iter::repeat_n(shot, PROBES).flatten()
+    /// Three alike; each gets a port of its own, unless what is asked is the port that is held.
+    pub(super) fn confirm(picked: &Picked<'_>, timeout: Duration, mut random: impl FnMut() -> u64) -> Vec<Self> {
+        (0..PROBES).filter_map(|_| Self::planned(picked, Purpose::Confirm, timeout, random())).collect()
     }
 }
 
@@ -120,6 +119,8 @@ pub(super) struct Known<'a> {
     pub(super) namespaces: &'a BTreeMap<NetnsCookie, Namespace>,
     pub(super) schedule: &'a Schedule,
     pub(super) questions: &'a Questions,
+    /// For names that must be new.
+    pub(super) random: u64,
 }
 
 impl Known<'_> {
@@ -140,6 +141,13 @@ impl Known<'_> {
             .as_ref()
             .and_then(|one| one.planned.questions.get(one.question))
             .map_or_else(|| self.questions.for_path(&item.path), Arc::clone);
+        // Asked apart, a large answer is to say whether it was cut, and a reverse one whether there is a name.
+        let question = match (question.kind, &question.expect) {
+            (QuestionKind::Large, Expect::Arrives) | (QuestionKind::Reverse, Expect::Settled) => {
+                Arc::new(Question { expect: Expect::SomeRecord, ..Question::clone(&question) })
+            }
+            _ => fresh(&question, self.random),
+        };
         let port = match (item.port, &planned) {
             (0, Some(one)) => one.planned.port,
             (0, None) => self.port(&item.path),

@@ -17,6 +17,13 @@ struct World {
     answer: fn(&Shot) -> Outcome,
 }
 
+/// Nothing but the cluster's own name.
+fn plain() -> Arc<Config> {
+    let mut config = Config::default();
+    config.probe.also.clear();
+    Arc::new(config)
+}
+
 fn good(_: &Shot) -> Outcome {
     Outcome::Answered
 }
@@ -59,7 +66,7 @@ fn gone(cookie: u64) -> Input {
 
 impl World {
     fn new() -> Self {
-        let mind = ProberMind::new(Arc::new(Config::default()), "node1".into(), 1, Memory::default());
+        let mind = ProberMind::new(plain(), "node1".into(), 1, Memory::default());
         let mut world = Self {
             mind,
             now: Now::at(Duration::from_secs(100)),
@@ -206,7 +213,7 @@ fn a_target_that_goes_is_cleared_and_asked_no_more() {
 
 #[test]
 fn a_sweep_that_never_ends_is_given_up() {
-    let mut mind = ProberMind::new(Arc::new(Config::default()), "node1".into(), 1, Memory::default());
+    let mut mind = ProberMind::new(plain(), "node1".into(), 1, Memory::default());
     let mut out = Vec::new();
     let mut now = Now::at(Duration::from_secs(1));
     mind.step(now, Input::Targets(targets()), &mut out);
@@ -228,7 +235,7 @@ fn a_rebuilt_mind_goes_on_where_the_last_one_ended() {
     let memory = world.mind.memory();
     assert_eq!((memory.round, memory.suspected.len()), (2, 4));
     let mut next = World::new();
-    next.mind = ProberMind::new(Arc::new(Config::default()), "node1".into(), 2, memory);
+    next.mind = ProberMind::new(plain(), "node1".into(), 2, memory);
     next.tell(Input::Orders(NodeOrders { share_milli_qps: Some(15_000), ..NodeOrders::default() }));
     next.tell(Input::Targets(targets()));
     next.tell(Input::Namespace(NamespaceChanged::Found(namespace(7))));
@@ -296,4 +303,25 @@ fn without_orders_the_share_of_a_large_cluster_is_assumed() {
     let per_round: Vec<usize> = world.rounds().iter().skip(4).map(|round| round.observations.len()).collect();
     assert!(per_round.iter().all(|count| (2..=4).contains(count)), "{per_round:?}");
     assert!(world.rounds().last().unwrap().period > Duration::from_secs(10));
+}
+
+#[test]
+fn a_name_that_must_not_exist_is_new_in_every_shot() {
+    let mut world = World::new();
+    world.answer = |shot| match shot.question.kind {
+        QuestionKind::Absent => Outcome::WrongAnswer { got: Vec::new() },
+        _ => Outcome::Answered,
+    };
+    world.tell(Input::Reconfigure(Arc::new(Config::default())));
+    world.run(Duration::from_secs(30));
+    let names: Vec<&str> = world
+        .shots
+        .iter()
+        .filter(|(_, shot)| shot.question.kind == QuestionKind::Absent)
+        .map(|(_, shot)| shot.question.name.as_str())
+        .collect();
+    let different: std::collections::BTreeSet<&str> = names.iter().copied().collect();
+    assert!(names.len() >= 5, "rounds and a confirmation: {names:?}");
+    assert_eq!(different.len(), names.len());
+    assert_eq!(world.suspected(), 1);
 }

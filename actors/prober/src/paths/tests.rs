@@ -66,9 +66,16 @@ fn laid_out(config: &Config, targets: &Targets, namespaces: Vec<Namespace>) -> P
 
 const CLUSTER: &[&str] = &["default.svc.cluster.local", "svc.cluster.local", "cluster.local"];
 
+/// Nothing but the cluster's own name.
+fn plain() -> Config {
+    let mut config = Config::default();
+    config.probe.also.clear();
+    config
+}
+
 #[test]
 fn every_vantage_asks_every_target_over_both_transports() {
-    let paths = laid_out(&Config::default(), &targets(), vec![namespace([10, 96, 0, 10].into(), CLUSTER)]);
+    let paths = laid_out(&plain(), &targets(), vec![namespace([10, 96, 0, 10].into(), CLUSTER)]);
     assert_eq!(paths.len(), 2 * 3 * 2);
     let always: Vec<_> = paths.iter().filter(|(_, p)| p.always).map(|(path, _)| path).collect();
     assert_eq!(always.len(), 2);
@@ -99,8 +106,8 @@ fn a_port_that_is_missing_is_not_asked_unless_it_is_configured() {
     let mut targets = targets();
     targets.pods[0].tcp_port = None;
     let own = |path: &&PathKey| path.target.ip == IpAddr::from([10, 244, 1, 2]);
-    assert_eq!(laid_out(&Config::default(), &targets, vec![]).keys().filter(own).count(), 1);
-    let mut config = Config::default();
+    assert_eq!(laid_out(&plain(), &targets, vec![]).keys().filter(own).count(), 1);
+    let mut config = plain();
     config.discovery.tcp_port = 1053;
     config.discovery.udp_port = 1053;
     let paths = laid_out(&config, &targets, vec![]);
@@ -130,7 +137,7 @@ fn the_internal_name_is_asked_in_the_family_that_the_api_has() {
 fn a_vantage_asks_its_own_families_alone() {
     let mut targets = targets();
     targets.pods[0].ips.push("fd00::2".parse().unwrap());
-    let paths = laid_out(&Config::default(), &targets, vec![namespace([10, 96, 0, 10].into(), CLUSTER)]);
+    let paths = laid_out(&plain(), &targets, vec![namespace([10, 96, 0, 10].into(), CLUSTER)]);
     let v6: Vec<_> = paths.keys().filter(|path| path.target.ip.is_ipv6()).collect();
     assert_eq!(v6.len(), 2);
     assert!(v6.iter().all(|path| path.vantage == Vantage::Host));
@@ -154,7 +161,7 @@ fn a_pods_own_nameserver_is_asked_if_the_pod_uses_cluster_dns() {
 
 #[test]
 fn more_names_are_asked_when_configured() {
-    let mut config = Config::default();
+    let mut config = plain();
     config.probe.external_name = "example.com".to_owned();
     config.probe.extra_names = vec!["a.example.".to_owned(), "b.example.".to_owned()];
     let paths = laid_out(&config, &targets(), vec![]);
@@ -174,4 +181,65 @@ fn an_upstream_need_only_reply_to_an_internal_name() {
         let asked = questions.for_path(&path);
         assert_eq!((asked.kind, &asked.expect), (question, &Expect::AnyReply));
     }
+}
+
+#[test]
+fn other_kinds_are_put_where_they_say_something_new() {
+    let count = |paths: &Paths, kind, host| {
+        paths.keys().filter(|p| p.question == kind && (p.vantage == Vantage::Host) == host).count()
+    };
+    let mut config = Config::default();
+    config.probe.large_name = "many.default.svc.cluster.local.".to_owned();
+    let paths = laid_out(&config, &targets(), vec![namespace([10, 96, 0, 10].into(), CLUSTER)]);
+    let table = [
+        (QuestionKind::Held, 1, 1),
+        (QuestionKind::OtherType, 3, 1),
+        (QuestionKind::Reverse, 3, 0),
+        (QuestionKind::Absent, 3, 0),
+        (QuestionKind::Large, 6, 6),
+    ];
+    for (kind, host, pod) in table {
+        assert_eq!((count(&paths, kind, true), count(&paths, kind, false)), (host, pod), "{kind:?}");
+    }
+    for (path, planned) in &paths {
+        let asked = &planned.questions[0];
+        let right = match path.question {
+            QuestionKind::Held => asked.expect == Expect::Addresses(vec![[10, 96, 0, 1].into()]),
+            QuestionKind::OtherType => (asked.qtype, &asked.expect) == (QueryType::Aaaa, &Expect::NoError),
+            QuestionKind::Reverse => asked.name == "1.0.96.10.in-addr.arpa." && asked.qtype == QueryType::Ptr,
+            QuestionKind::Absent => asked.expect == Expect::NoSuchName,
+            QuestionKind::Large => asked.qtype == QueryType::A,
+            _ => true,
+        };
+        assert!(right, "{path}: {asked:?}");
+        assert!(!planned.always || path.question == QuestionKind::Internal, "the others wait for their turn");
+    }
+    config.probe.large_name = "big.example.".to_owned();
+    let question = Questions::new(&config, &targets()).kinds.pop().unwrap().1[0].clone();
+    assert_eq!((question.kind, question.qtype), (QuestionKind::Large, QueryType::Txt));
+    assert_eq!(reverse("fd00::1".parse().unwrap()).len(), 32 * 2 + "ip6.arpa.".len());
+}
+
+#[test]
+fn an_absent_name_is_new_each_time() {
+    let questions = Questions::new(&Config::default(), &targets());
+    let absent = &questions.kinds.iter().find(|(kind, _)| *kind == QuestionKind::Absent).unwrap().1[0];
+    assert_eq!(fresh(absent, 10).name, "nameward-absent-000000000000000a.cluster.local.");
+    assert_ne!(fresh(absent, 10), fresh(absent, 11));
+    assert_eq!(fresh(&questions.internal, 10), questions.internal);
+}
+
+#[test]
+fn a_loopback_nameserver_is_asked_whatever_the_pod_is_meant_to_use() {
+    let stub: IpAddr = [127, 0, 0, 53].into();
+    let asked = |namespace: Namespace| {
+        let paths = laid_out(&plain(), &targets(), vec![namespace]);
+        let to_it = paths.into_iter().filter(|(path, _)| path.target.kind == TargetKind::Nameserver);
+        to_it.map(|(_, planned)| planned.questions[0].expect.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(namespace(stub, &["corp.example"])), [Expect::AnyReply, Expect::AnyReply], "dnsPolicy Default");
+    assert_ne!(asked(namespace(stub, CLUSTER)), [Expect::AnyReply, Expect::AnyReply], "it must know cluster names");
+    let mut coredns = namespace(stub, &["corp.example"]);
+    coredns.pod = "dns-2".into();
+    assert_eq!(asked(coredns), []);
 }

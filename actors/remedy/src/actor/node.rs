@@ -43,6 +43,7 @@ impl Message for NodeMessage {
             Self::Diagnosis(DiagnosisTells::Deferred(_)) => Some("deferred".to_owned()),
             Self::Diagnosis(DiagnosisTells::Examined(_)) => Some("examined".to_owned()),
             Self::Diagnosis(DiagnosisTells::Matrix(_)) => Some("matrix".to_owned()),
+            Self::Diagnosis(DiagnosisTells::Unmodelled(_) | DiagnosisTells::Recovered(_)) => Some("notes".to_owned()),
             Self::Orders(_) => Some("orders".to_owned()),
             Self::KillSwitch(_) => Some("kill-switch".to_owned()),
             Self::Reconfigure(_) => Some("config".to_owned()),
@@ -54,9 +55,13 @@ impl Message for NodeMessage {
         match self {
             Self::Diagnosis(DiagnosisTells::Stands(v)) => Retain::Keep(verdict(&v.key())),
             Self::Diagnosis(DiagnosisTells::Ended { key, .. }) => Retain::Forget(verdict(key)),
-            Self::Diagnosis(DiagnosisTells::Deferred(_) | DiagnosisTells::Examined(_) | DiagnosisTells::Matrix(_)) => {
-                Retain::No
-            }
+            Self::Diagnosis(
+                DiagnosisTells::Deferred(_)
+                | DiagnosisTells::Examined(_)
+                | DiagnosisTells::Matrix(_)
+                | DiagnosisTells::Unmodelled(_)
+                | DiagnosisTells::Recovered(_),
+            ) => Retain::No,
             Self::Orders(_) => Retain::Keep("orders".to_owned()),
             Self::Namespace(NamespaceChanged::Found(ns)) => Retain::Keep(format!("ns/{}", ns.cookie.0)),
             Self::Namespace(NamespaceChanged::Gone { cookie, .. }) => Retain::Forget(format!("ns/{}", cookie.0)),

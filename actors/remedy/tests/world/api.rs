@@ -199,7 +199,8 @@ impl World {
                 }
                 Some((Written::Orders(node.clone()), !unlucky))
             }
-            Wants::Plan(_) | Wants::Event { .. } | Wants::Record { .. } => None,
+            // Whether nodes are ready is never known here: that must cost nothing but time.
+            Wants::ReadNode(_) | Wants::Plan(_) | Wants::Event { .. } | Wants::Record { .. } => None,
         }
     }
 }

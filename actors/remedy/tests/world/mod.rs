@@ -243,6 +243,7 @@ impl World {
             complete: !self.incomplete,
             fresh_as_of: self.now.mono,
             targets: Arc::new(Targets::default()),
+            coredns: Vec::new(),
             pods: if self.incomplete { vec![] } else { self.pods.iter().map(pod).collect() },
             workload: Some(WorkloadView {
                 kind: WorkloadKind::Deployment,

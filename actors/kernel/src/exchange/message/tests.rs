@@ -65,7 +65,7 @@ fn a_bad_name_is_an_error() {
 #[test]
 fn a_valid_reply_is_read() {
     let query = query();
-    let said = Said { rcode: 0, truncated: false, addresses: vec![IpAddr::from([10, 96, 0, 1])] };
+    let said = Said { rcode: 0, truncated: false, addresses: vec![IpAddr::from([10, 96, 0, 1])], records: 1 };
     assert_eq!(query.read(7, &reply(&query, 7, |_| {})), Reply::Valid(said));
 }
 

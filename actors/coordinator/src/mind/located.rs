@@ -1,0 +1,97 @@
+//! What only the view of all nodes shows, and for how long it has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use nameward_messages::cluster_view::ClusterView;
+use nameward_messages::verdict::{Cause, Confidence, Subject, SubjectKind, VerdictKey};
+use nameward_messages::{Mono, NodeName, Now};
+
+use super::{CoordinatorMind, Output};
+use crate::judge::locality::{self, Located};
+use crate::judge::quorum::listened_to;
+use crate::judge::sight::Sight;
+use crate::judge::workload;
+
+/// What is not seen for this long is over: reports of many nodes do not change in one moment.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// The verdicts of the coordinator itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LocatedBook {
+    standing: BTreeMap<VerdictKey, (Located, Mono)>,
+    missing: BTreeMap<VerdictKey, Mono>,
+}
+
+impl LocatedBook {
+    /// What stands, and since when.
+    pub(super) fn all(&self) -> &BTreeMap<VerdictKey, (Located, Mono)> {
+        &self.standing
+    }
+
+    /// CoreDNS pods whose failing is explained.
+    pub(super) fn explained(&self) -> BTreeSet<Subject> {
+        self.standing.values().flat_map(|(located, _)| located.explains.iter().cloned()).collect()
+    }
+
+    /// Nodes that a standing verdict about a pair names.
+    fn nodes(&self) -> BTreeSet<NodeName> {
+        let nodes = self.standing.keys().filter(|key| key.cause == Cause::NodePairBlocked);
+        nodes
+            .filter(|key| key.subject.kind == SubjectKind::Node)
+            .map(|key| NodeName(key.subject.name.clone()))
+            .collect()
+    }
+
+    fn settle(&mut self, now: Mono, found: Vec<Located>) {
+        let mut fresh = BTreeSet::new();
+        for located in found {
+            let key = VerdictKey { cause: located.cause, subject: located.subject.clone() };
+            fresh.insert(key.clone());
+            self.missing.remove(&key);
+            match self.standing.get_mut(&key) {
+                // What was certain is not taken back because one report was late.
+                Some((known, _))
+                    if known.confidence == Confidence::Certain && located.confidence == Confidence::Probable => {}
+                Some((known, _)) => *known = located,
+                None => {
+                    self.standing.insert(key, (located, now));
+                }
+            }
+        }
+        for key in self.standing.keys().filter(|key| !fresh.contains(key)) {
+            self.missing.entry(key.clone()).or_insert(now);
+        }
+        self.missing.retain(|key, since| {
+            let over = now.since(*since) >= GRACE;
+            if over {
+                self.standing.remove(key);
+            }
+            !over
+        });
+    }
+}
+
+impl CoordinatorMind {
+    /// Asks whether the nodes are ready on which something fails, or whose agents are silent.
+    pub(super) fn read_nodes(&mut self, now: Now, view: &ClusterView, out: &mut Vec<Output>) {
+        let stale_after = self.config.coordinator.stale_after.0;
+        let speaking: BTreeSet<&NodeName> =
+            view.agents.iter().filter(|a| listened_to(now.mono, a, stale_after)).map(|a| &a.name).collect();
+        let silent = view.nodes.iter().filter(|n| !n.terminating && !speaking.contains(&n.name)).map(|n| &n.name);
+        let (failing, silent) = (self.claims.deferred_to(), silent.collect());
+        out.extend(self.nodes.due(now.mono, view, &failing, &silent).into_iter().map(Output::ReadNode));
+    }
+
+    /// Judges what all nodes see together.
+    pub(super) fn locate(&mut self, now: Now, view: &ClusterView) {
+        let mut found = Vec::new();
+        if self.claims.any_deferred() {
+            let sight = Sight::of(now.mono, view, &self.claims, self.config.coordinator.stale_after.0);
+            let service = view.targets.service.as_ref().map(|s| Subject::object(SubjectKind::Service, &s.key));
+            found = locality::judge(&sight, &self.located.nodes(), service.as_ref());
+        }
+        found.extend(workload::judge(now, view, &self.claims, &found));
+        self.located.settle(now.mono, found);
+    }
+}

@@ -1,0 +1,126 @@
+//! What gets lost as it arrives: each cause, and what looks like it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use nameward_messages::probe::Outcome;
+use nameward_messages::targets::Transport::{Tcp, Udp};
+use nameward_messages::verdict::{Cause, Confidence};
+
+use crate::judge::judge;
+use crate::rules::scenarios::{Scenario, rules, to};
+use crate::testing::arrival::{complained, host_counter, invalid, pod_counter, second_uplink};
+use crate::testing::*;
+
+const RPF: &str = "TcpExt.IPReversePathFilter";
+const BAD: &str = "Udp.InCsumErrors";
+
+fn dropped(packets: u64) -> impl Fn(&mut crate::record::Sample) {
+    let rule = |packets: u64| format!("[{packets}:0] -A KUBE-FORWARD -m conntrack --ctstate INVALID");
+    let text = iptables_rules().replacen(&rule(0), &rule(packets), 1);
+    assert!(text.contains(&rule(packets)));
+    rules(text)
+}
+
+fn asymmetric(setting: i64) -> World {
+    complained(&[Udp, Tcp]).both(second_uplink(setting)).both(host_counter(RPF, 10))
+}
+
+/// The rows of these rules.
+pub(crate) fn rows() -> Vec<Scenario> {
+    use Confidence::{Certain, Probable};
+    let row = |name, cause, confidence, world| Scenario { name, world, cause, confidence, subject: "node1" };
+    let replies = || World::healthy().paths(|p| to(p, DNS_B).then_some(Outcome::Timeout));
+    vec![
+        row(
+            "strict filter, other nodes complain",
+            Cause::ReversePathFilter,
+            Certain,
+            asymmetric(1).newest(host_counter(RPF, 14)),
+        ),
+        row(
+            "strict filter drops the replies",
+            Cause::ReversePathFilter,
+            Certain,
+            replies().both(second_uplink(1)).both(host_counter(RPF, 10)).newest(host_counter(RPF, 14)),
+        ),
+        row(
+            "bad checksums in CoreDNS's namespace",
+            Cause::ChecksumErrors,
+            Certain,
+            complained(&[Udp]).both(pod_counter(BAD, 3)).newest(pod_counter(BAD, 7)),
+        ),
+        row(
+            "bad checksums, conntrack refuses them",
+            Cause::ChecksumErrors,
+            Probable,
+            complained(&[Udp]).both(invalid(5)).newest(invalid(9)).both(dropped(5)).newest(dropped(9)),
+        ),
+        row(
+            "replies with bad checksums",
+            Cause::ChecksumErrors,
+            Certain,
+            replies().both(host_counter(BAD, 0)).newest(host_counter(BAD, 4)),
+        ),
+    ]
+}
+
+#[test]
+fn each_row_has_its_cause_alone() {
+    for row in rows() {
+        let judgement = judge(&row.world.record());
+        let found: Vec<Cause> = judgement.findings.iter().map(|f| f.cause).collect();
+        assert_eq!(found, [row.cause], "{}: {judgement:#?}", row.name);
+        assert_eq!(judgement.findings[0].confidence, row.confidence, "{}", row.name);
+    }
+}
+
+#[test]
+fn what_looks_like_it_is_not_called_so() {
+    let one_uplink = |s: &mut crate::record::Sample| {
+        second_uplink(1)(s);
+        if let nameward_kernel::facts::Reading::Read(topology) = &mut s.host.topology {
+            topology.routes.retain(|r| r.out_link != Some(101));
+        }
+    };
+    let rows: Vec<(&str, World)> = vec![
+        ("the counter stands still", asymmetric(1)),
+        ("loose", asymmetric(2).newest(host_counter(RPF, 14))),
+        ("off", asymmetric(0).newest(host_counter(RPF, 14))),
+        (
+            "UDP alone fails: addresses are not what it is about",
+            complained(&[Udp]).both(second_uplink(1)).both(host_counter(RPF, 10)).newest(host_counter(RPF, 14)),
+        ),
+        (
+            "one link leads out",
+            complained(&[Udp, Tcp]).both(one_uplink).both(host_counter(RPF, 10)).newest(host_counter(RPF, 14)),
+        ),
+        ("nobody complains", World::healthy().both(second_uplink(1)).newest(host_counter(RPF, 14))),
+        ("a single bad datagram", complained(&[Udp]).both(pod_counter(BAD, 3)).newest(pod_counter(BAD, 4))),
+        ("TCP alone fails", complained(&[Tcp]).both(pod_counter(BAD, 3)).newest(pod_counter(BAD, 9))),
+        ("invalid, and nothing drops it", complained(&[Udp]).both(invalid(5)).newest(invalid(9))),
+        ("errors, and nothing fails", World::healthy().both(pod_counter(BAD, 3)).newest(pod_counter(BAD, 9))),
+    ];
+    for (what, world) in rows {
+        let record = world.record();
+        let found: Vec<Cause> = judge(&record).findings.iter().map(|f| f.cause).collect();
+        let wrong = |c: &Cause| matches!(c, Cause::ReversePathFilter | Cause::ChecksumErrors);
+        assert!(!found.iter().any(wrong), "{what}: {found:?}");
+    }
+}
+
+#[test]
+fn what_others_sent_a_while_ago_counts_and_a_single_sample_does_not() {
+    let world = || complained(&[Udp]).both(pod_counter(BAD, 7));
+    let record = world().record();
+    assert!(judge(&record).findings.is_empty());
+    let mut earlier = sample(90_000);
+    pod_counter(BAD, 3)(&mut earlier);
+    let mut record = world().record();
+    record.earlier = Some(std::sync::Arc::new(earlier));
+    let found = judge(&record);
+    assert_eq!(found.findings.iter().map(|f| f.cause).collect::<Vec<_>>(), [Cause::ChecksumErrors]);
+    let mut single = world().newest(pod_counter(BAD, 9)).record();
+    single.previous = None;
+    let judgement = judge(&single);
+    assert!(judgement.findings.is_empty(), "{:?}", judgement.findings);
+    assert!(judgement.waiting.iter().any(|(rule, _)| *rule == "checksum-errors"), "{:?}", judgement.waiting);
+}

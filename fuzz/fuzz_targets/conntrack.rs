@@ -1,0 +1,8 @@
+//! A packet of ctnetlink's dump.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let _ = nameward_kernel::conntrack::parse(data);
+});

@@ -1,0 +1,144 @@
+//! The page that says which faults are named, rehearsed by which scenario: `docs/faults.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nameward_messages::verdict::Cause;
+
+use crate::result::ScenarioResult;
+use crate::scenario::{Expect, Plane, Scenario};
+
+/// What is written by hand, with a mark for each table.
+const TEMPLATE: &str = include_str!("faults.md");
+const NAMED: &str = "<!-- named -->";
+const QUIET: &str = "<!-- quiet -->";
+
+/// Writes the page from the runs of scenarios in their data planes (see [`Scenario::in_plane`]).
+#[must_use]
+pub fn page(runs: &[(Scenario, ScenarioResult)]) -> String {
+    let mut scenarios: BTreeMap<&str, Vec<&(Scenario, ScenarioResult)>> = BTreeMap::new();
+    for run in runs {
+        scenarios.entry(plain(&run.0)).or_default().push(run);
+    }
+    let mut named: Vec<(String, String)> = Vec::new();
+    let mut quiet = String::from("| scenario | data planes | what happens |\n|---|---|---|\n");
+    for (name, runs) in &scenarios {
+        let Some((first, _)) = runs.first() else { continue };
+        if runs.iter().all(|(scenario, _)| scenario.expect.verdict.is_empty()) {
+            let planes = planes(runs.iter().map(|(scenario, _)| scenario.plane()));
+            quiet.push_str(&format!("| `{name}` | {planes} | {} |\n", escaped(&first.summary)));
+            continue;
+        }
+        for cause in causes(runs) {
+            let with = runs.iter().filter(|(s, _)| s.expect.verdict.iter().any(|v| v.cause == cause));
+            let planes = planes(with.map(|(scenario, _)| scenario.plane()));
+            let seconds = seconds(cause, runs);
+            let row = format!(
+                "| {} | `{name}` | `{cause}` on {} | {planes} | {seconds} | {} |\n",
+                cause.about().fault,
+                subjects(cause, runs),
+                remedies(&first.expect),
+            );
+            named.push((sort_key(cause.about().fault), row));
+        }
+    }
+    named.sort();
+    let head = "| fault | scenario | verdict | data planes | named after | remedy |\n|---|---|---|---|---|---|\n";
+    let named: String = std::iter::once(head.to_owned()).chain(named.into_iter().map(|(_, row)| row)).collect();
+    TEMPLATE.replace(NAMED, named.trim_end()).replace(QUIET, quiet.trim_end())
+}
+
+/// The causes of which the page says by hand why no scenario has them.
+#[must_use]
+pub fn not_rehearsed() -> BTreeSet<Cause> {
+    let (_, list) = TEMPLATE.split_once("cannot rehearse").unwrap_or_default();
+    let ids = list.lines().filter_map(|line| line.strip_prefix("- `")?.split('`').next());
+    ids.filter_map(|id| Cause::ALL.iter().find(|cause| cause.id() == id)).copied().collect()
+}
+
+fn plain(scenario: &Scenario) -> &str {
+    scenario.name.split('@').next().unwrap_or_default()
+}
+
+fn causes(runs: &[&(Scenario, ScenarioResult)]) -> BTreeSet<Cause> {
+    runs.iter().flat_map(|(scenario, _)| &scenario.expect.verdict).map(|verdict| verdict.cause).collect()
+}
+
+fn subjects(cause: Cause, runs: &[&(Scenario, ScenarioResult)]) -> String {
+    let expected = runs.iter().flat_map(|(scenario, _)| &scenario.expect.verdict).filter(|v| v.cause == cause);
+    let all: BTreeSet<String> = expected.map(|verdict| format!("`{}`", verdict.subject)).collect();
+    all.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+fn remedies(expect: &Expect) -> String {
+    expect.remedy.iter().map(|remedy| remedy.kind.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn planes(planes: impl Iterator<Item = Plane>) -> String {
+    let found: BTreeSet<Plane> = planes.collect();
+    if found.len() == Plane::ALL.len() {
+        return "all".to_owned();
+    }
+    found.into_iter().map(Plane::name).collect::<Vec<_>>().join(", ")
+}
+
+/// The times of all data planes, as a range of whole seconds.
+fn seconds(cause: Cause, runs: &[&(Scenario, ScenarioResult)]) -> String {
+    let times = runs.iter().filter_map(|(_, result)| {
+        let verdicts = result.verdicts.iter().filter(|verdict| verdict.cause == cause);
+        verdicts.map(|verdict| verdict.at_s).min_by(f64::total_cmp)
+    });
+    let mut times: Vec<f64> = times.map(f64::round).collect();
+    times.sort_by(f64::total_cmp);
+    match (times.first(), times.last()) {
+        (Some(least), Some(most)) if least == most => format!("{least:.0} s"),
+        (Some(least), Some(most)) => format!("{least:.0} to {most:.0} s"),
+        _ => "-".to_owned(),
+    }
+}
+
+/// F3 before F12, and those without a fault last.
+fn sort_key(fault: &str) -> String {
+    let digits: String = fault.chars().skip(1).take_while(char::is_ascii_digit).collect();
+    format!("{:0>3}{fault}", if digits.is_empty() { "999" } else { &digits })
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::scenario::BUILT_IN;
+
+    fn all() -> Vec<Scenario> {
+        let parsed = BUILT_IN.iter().map(|(name, text)| Scenario::parse(name, text).unwrap());
+        parsed.flat_map(|s| s.planes.clone().into_iter().map(move |plane| s.in_plane(plane))).collect()
+    }
+
+    #[test]
+    fn every_cause_is_rehearsed_or_it_is_said_why_not() {
+        let rehearsed: BTreeSet<Cause> = all().iter().flat_map(|s| &s.expect.verdict).map(|v| v.cause).collect();
+        let missing: Vec<&Cause> =
+            Cause::ALL.iter().filter(|c| !rehearsed.contains(*c) && !not_rehearsed().contains(*c)).collect();
+        assert!(missing.is_empty(), "neither in a scenario nor in faults.md: {missing:?}");
+        let both: Vec<Cause> = not_rehearsed().intersection(&rehearsed).copied().collect();
+        assert!(both.is_empty(), "in a scenario, so that faults.md is wrong: {both:?}");
+    }
+
+    #[test]
+    fn the_page_has_a_line_for_each_scenario_and_cause() {
+        let runs: Vec<(Scenario, ScenarioResult)> =
+            all().into_iter().map(|scenario| (scenario, ScenarioResult::default())).collect();
+        let page = page(&runs);
+        assert!(!page.contains("<!--"));
+        for (name, _) in BUILT_IN {
+            assert!(page.contains(&format!("| `{name}` |")), "{name}");
+        }
+        assert!(
+            page.contains("| F01a | `udp-dead` | `coredns-udp-dead` on `coredns@node1` | all | - | evict-pod |"),
+            "{page}"
+        );
+    }
+}
