@@ -44,6 +44,7 @@ fuzz:
 bench:
 	@.ci/setup tests
 	$(CARGO) bench -p nameward-prober --features actor --bench sweep
+	$(CARGO) bench -p nameward-kernel --bench big_node
 
 # Writes the custom resource definitions from the types.
 crds:

@@ -90,13 +90,15 @@ pub(crate) struct CheckArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  nameward diagnose shop/cart              a pod of this node, as root on the node\n  \
+#[command(
+    after_help = "Examples:\n  nameward diagnose shop/cart              a pod of this node, as root on the node\n  \
 nameward diagnose /run/netns/cni-3f1c…   a network namespace by its file\n  \
 nameward diagnose --host                 the node itself\n  \
 nameward diagnose shop/cart --output json | jq .causes\n  \
 nameward diagnose --list-causes          what can be found, and what is done about it\n\n\
 It asks and reads for about 5 s where all is well, for up to 40 s where nothing explains what fails, and changes nothing.\n\
-Exit status: 0 healthy, 1 unhealthy, 2 usage or configuration, 3 could not find out.")]
+Exit status: 0 healthy, 1 unhealthy, 2 usage or configuration, 3 could not find out."
+)]
 pub(crate) struct DiagnoseArgs {
     /// A pod of this node, as `namespace/name` or by its name alone, or the file of a network namespace.
     #[arg(value_name = "POD|PATH", required_unless_present_any = ["host", "list_causes"])]

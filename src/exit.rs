@@ -49,7 +49,8 @@ impl Failure {
 
     /// In one line, for where it is a note beside something else.
     pub(crate) fn line(&self) -> String {
-        let all: Vec<&str> = std::iter::once(self.what.as_str()).chain(self.causes.iter().map(String::as_str)).collect();
+        let all: Vec<&str> =
+            std::iter::once(self.what.as_str()).chain(self.causes.iter().map(String::as_str)).collect();
         all.join(": ").replace('\n', " ")
     }
 

@@ -162,8 +162,12 @@ fn causes_are_listed_with_what_is_done_about_them() {
 #[test]
 fn what_is_to_be_diagnosed_must_be_one_thing_that_is_there() {
     let home = Home::new();
-    let wrong =
-        [&["diagnose"][..], &["diagnose", "a", "--host"], &["diagnose", "--host", "--list-causes"], &["diagnose", "a", "b"]];
+    let wrong = [
+        &["diagnose"][..],
+        &["diagnose", "a", "--host"],
+        &["diagnose", "--host", "--list-causes"],
+        &["diagnose", "a", "b"],
+    ];
     for args in wrong {
         let said = ran(home.nameward(args)).says(&["--help"]);
         assert_eq!(said.code, Some(2), "{said:?}");

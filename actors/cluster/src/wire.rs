@@ -21,7 +21,8 @@ mod workload;
 pub use agents::{AgentObject, IncidentObject};
 pub use dns::{ConfigMap, Endpoint, EndpointConditions, EndpointSlice, Service, ServicePort, SlicePort, TargetRef};
 pub use pod::{
-    Container, ContainerState, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus, Resources, Running, Terminated, Waiting,
+    Container, ContainerState, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus, Resources, Running, Terminated,
+    Waiting,
 };
 pub use workload::{
     Budget, DaemonSet, Deployment, LabelSelector, NodeCondition, NodeObject, NodeSpec, NodeStatus, Requirement,

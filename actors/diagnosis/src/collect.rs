@@ -108,8 +108,11 @@ async fn host(pool: &EnterPool, want: &Want, limits: Limits) -> HostReadings {
     let home = pool.home().clone();
     let lookups: Vec<FibQuery> = want.lookups.iter().chain(&want.forwarded).cloned().collect();
     let about = Some(&want.services).filter(|services| !services.is_empty());
-    let filters = async { if want.netfilter { collect::netfilter_about(pool, about, limits).await } else { Netfilter::default() } };
-    let past_filters = async { tokio::join!(collect::counters(pool, &home, limits), collect::bypass(pool, &home, limits)) };
+    let filters = async {
+        if want.netfilter { collect::netfilter_about(pool, about, limits).await } else { Netfilter::default() }
+    };
+    let past_filters =
+        async { tokio::join!(collect::counters(pool, &home, limits), collect::bypass(pool, &home, limits)) };
     let (topology, netfilter, sysctls, nameservers, flows, conntrack, listeners, xtables_lock, neighbours, rest) = tokio::join!(
         rtnl::survey(pool, &home, &lookups, limits.within),
         filters,
@@ -181,7 +184,8 @@ async fn inside(pool: &EnterPool, pod: &WantPod, lookups: &[FibQuery], limits: L
         }
     };
     let dns = pod.health.is_some();
-    let sockets = async { if dns || pod.filters { collect::sockets(pool, &netns, limits).await } else { Reading::NotRead } };
+    let sockets =
+        async { if dns || pod.filters { collect::sockets(pool, &netns, limits).await } else { Reading::NotRead } };
     let counters = async { if dns { collect::counters(pool, &netns, limits).await } else { Reading::NotRead } };
     let filters = async {
         if pod.filters { collect::netfilter_inside(pool, &netns, limits).await } else { Netfilter::default() }

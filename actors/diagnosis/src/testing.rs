@@ -19,9 +19,9 @@ use nameward_messages::{Mono, NetnsCookie, Now, ObjectKey, PodUid};
 use crate::matrix::Matrix;
 use crate::record::{EvidenceRecord, Sample};
 
-pub(crate) mod process;
 pub(crate) mod arrival;
 pub(crate) mod links;
+pub(crate) mod process;
 mod readings;
 pub(crate) mod service;
 pub(crate) use readings::{sample, socket, topology};

@@ -114,12 +114,20 @@ fn iptables_dump(others: &[Other]) -> String {
             let sep = sep_chain(key, "http", Transport::Tcp, *end);
             let chance = match ends.len() - at {
                 1 => String::new(),
-                left => format!(" -m statistic --mode random --probability {:.10}", 1.0 / f64::from(u32::try_from(left).unwrap())),
+                left => format!(
+                    " -m statistic --mode random --probability {:.10}",
+                    1.0 / f64::from(u32::try_from(left).unwrap())
+                ),
             };
             writeln!(declared, ":{sep} - [0:0]").unwrap();
             writeln!(rules, r#"[0:0] -A {svc} -m comment --comment "{title} -> {end}"{chance} -j {sep}"#).unwrap();
-            writeln!(rules, r#"[0:0] -A {sep} -s {}/32 -m comment --comment "{title}" -j KUBE-MARK-MASQ"#, end.ip()).unwrap();
-            writeln!(rules, r#"[0:0] -A {sep} -p tcp -m comment --comment "{title}" -m tcp -j DNAT --to-destination {end}"#).unwrap();
+            writeln!(rules, r#"[0:0] -A {sep} -s {}/32 -m comment --comment "{title}" -j KUBE-MARK-MASQ"#, end.ip())
+                .unwrap();
+            writeln!(
+                rules,
+                r#"[0:0] -A {sep} -p tcp -m comment --comment "{title}" -m tcp -j DNAT --to-destination {end}"#
+            )
+            .unwrap();
         }
     }
     let first_rule = nat.find("\n[").unwrap() + 1;
@@ -135,7 +143,8 @@ fn nft_dump(others: &[Other]) -> Vec<u8> {
     let list = dump["nftables"].as_array_mut().unwrap();
     list.retain(|o| o.as_object().unwrap().values().any(|b| b["table"] == "kube-proxy" || b["name"] == "kube-proxy"));
     list.retain(|o| o.as_object().unwrap().values().all(|b| b["family"] == "ip"));
-    let template = list.iter().find(|o| o["rule"]["chain"].as_str().is_some_and(|c| c.contains("/tcp/dns-tcp"))).unwrap();
+    let template =
+        list.iter().find(|o| o["rule"]["chain"].as_str().is_some_and(|c| c.contains("/tcp/dns-tcp"))).unwrap();
     let template = template.to_string();
     let (mut chains, mut rules) = (Vec::new(), Vec::new());
     for Other { key, ip, ends } in others {
@@ -186,7 +195,12 @@ fn compare(netfilter: &Netfilter, ends: [&str; 2]) {
 fn line(what: &str, cost: &Cost, base: Option<&Cost>) {
     let mib = |bytes: usize| format!("{:.1}", bytes as f64 / f64::from(1 << 20));
     let ratio = base.map_or_else(String::new, |b| format!("{:6.1}", cost.time.as_secs_f64() / b.time.as_secs_f64()));
-    println!("{what:58} {:8.1} ms {ratio:>6}  peak {:>6} MiB  kept {:>6} MiB", cost.time.as_secs_f64() * 1e3, mib(cost.peak), mib(cost.kept));
+    println!(
+        "{what:58} {:8.1} ms {ratio:>6}  peak {:>6} MiB  kept {:>6} MiB",
+        cost.time.as_secs_f64() * 1e3,
+        mib(cost.peak),
+        mib(cost.kept)
+    );
 }
 
 fn main() {
@@ -205,11 +219,23 @@ fn main() {
     let base = cost(|| dump.lines().map(|l| l.split_ascii_whitespace().count()).sum::<usize>());
     line("  its lines split into words, and counted", &base, None);
     line("  parsed whole", &cost(|| iptables::parse(&dump).unwrap()), Some(&base));
-    line("  cut down to two Services, and parsed", &cost(|| iptables::parse_about(dump.as_bytes(), &about).unwrap()), Some(&base));
+    line(
+        "  cut down to two Services, and parsed",
+        &cost(|| iptables::parse_about(dump.as_bytes(), &about).unwrap()),
+        Some(&base),
+    );
     let whole = only(Reading::Read(iptables::parse(&dump).unwrap()));
-    line("  the whole compared with the API", &cost(|| compare(&whole, ["10.244.1.51:53", "10.244.1.53:53"])), Some(&base));
+    line(
+        "  the whole compared with the API",
+        &cost(|| compare(&whole, ["10.244.1.51:53", "10.244.1.53:53"])),
+        Some(&base),
+    );
     let cut = only(Reading::Read(iptables::parse_about(dump.as_bytes(), &about).unwrap()));
-    line("  what is left compared with the API", &cost(|| compare(&cut, ["10.244.1.51:53", "10.244.1.53:53"])), Some(&base));
+    line(
+        "  what is left compared with the API",
+        &cost(|| compare(&cut, ["10.244.1.51:53", "10.244.1.53:53"])),
+        Some(&base),
+    );
 
     let dump = nft_dump(&others);
     println!("nft -j list table ip kube-proxy: {:.1} MiB", dump.len() as f64 / f64::from(1 << 20));
@@ -217,8 +243,16 @@ fn main() {
     line("  read as JSON, nothing kept", &base, None);
     line("  read as serde_json::Value", &cost(|| serde_json::from_slice::<Value>(&dump).unwrap()), Some(&base));
     line("  parsed whole", &cost(|| nft::parse(&dump).unwrap()), Some(&base));
-    line("  parsed, two Services kept", &cost(|| nft::parse_parts([dump.as_slice()], Some(&about)).unwrap()), Some(&base));
+    line(
+        "  parsed, two Services kept",
+        &cost(|| nft::parse_parts([dump.as_slice()], Some(&about)).unwrap()),
+        Some(&base),
+    );
     let table = nft::parse_parts([dump.as_slice()], Some(&about)).unwrap().kube_proxy.unwrap();
     let cut = Netfilter { kube_proxy_nft: Reading::Read(table), ..only(Reading::NotPresent(String::new())) };
-    line("  what is left compared with the API", &cost(|| compare(&cut, ["10.244.1.56:53", "10.244.2.21:53"])), Some(&base));
+    line(
+        "  what is left compared with the API",
+        &cost(|| compare(&cut, ["10.244.1.56:53", "10.244.2.21:53"])),
+        Some(&base),
+    );
 }

@@ -153,7 +153,8 @@ mod tests {
         gather.take(&flow("172.30.0.11:4003", service, "10.244.1.51:53", "10.244.1.1:4003", true));
         gather.take(&flow("10.244.1.52:4004", "10.96.0.1:443", "172.30.0.254:6443", "10.244.1.52:4004", true));
         let groups = gather.done().unwrap();
-        let short: Vec<_> = groups.iter().map(|g| (g.endpoint.to_string(), g.masqueraded, g.replied, g.unreplied)).collect();
+        let short: Vec<_> =
+            groups.iter().map(|g| (g.endpoint.to_string(), g.masqueraded, g.replied, g.unreplied)).collect();
         assert_eq!(
             short,
             [

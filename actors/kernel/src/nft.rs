@@ -135,7 +135,11 @@ impl Sink for Dump {
         let about = self.about.as_ref();
         // Maps stand before chains in a dump: what they do not lead to concerns others.
         let chain = text_of(body, if kind == "rule" { "chain" } else { "name" });
-        if about.is_some() && matches!(kind.as_str(), "chain" | "rule") && is_service(chain) && !gathered.leads_to(chain) {
+        if about.is_some()
+            && matches!(kind.as_str(), "chain" | "rule")
+            && is_service(chain)
+            && !gathered.leads_to(chain)
+        {
             return;
         }
         let wanted = |ip: &IpAddr| about.is_none_or(|about| about.contains(ip));
@@ -158,7 +162,6 @@ impl Sink for Dump {
             _ => {}
         }
     }
-
 }
 
 impl Dump {

@@ -220,7 +220,8 @@ mod tests {
                 .unwrap();
         assert_eq!((stat.0["entries"], stat.0["drop"], stat.0["insert_failed"]), (10, 16, 2));
         assert_eq!(conntrack_stat("a b\n1\n"), Err(ProcError::Conntrack { line: 2 }));
-        let table = neighbour_stat("entries  res_failed table_fulls\n00000400 00000056 00000007\n00000400 00000043 00000001\n");
+        let table =
+            neighbour_stat("entries  res_failed table_fulls\n00000400 00000056 00000007\n00000400 00000043 00000001\n");
         let table = table.unwrap();
         assert_eq!((table.get("entries"), table.get("table_fulls"), table.get("allocs")), (Some(1024), Some(8), None));
     }

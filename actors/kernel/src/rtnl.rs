@@ -15,7 +15,9 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, Ro
 
 use crate::collect::unreadable;
 use crate::enter::{EnterPool, Netns};
-use crate::facts::{Address, BridgePort, Bypass, FibQuery, Identity, Link, Neighbour, Reading, Route, RouteKind, Topology};
+use crate::facts::{
+    Address, BridgePort, Bypass, FibQuery, Identity, Link, Neighbour, Reading, Route, RouteKind, Topology,
+};
 
 mod bypass;
 mod fib;
@@ -30,12 +32,7 @@ pub async fn topology(pool: &EnterPool, namespace: &Netns, within: Duration) -> 
 }
 
 /// As [`topology`], and asks the kernel which way each of `queries` would take; of those at most [`MAX_LOOKUPS`].
-pub async fn survey(
-    pool: &EnterPool,
-    namespace: &Netns,
-    queries: &[FibQuery],
-    within: Duration,
-) -> Reading<Topology> {
+pub async fn survey(pool: &EnterPool, namespace: &Netns, queries: &[FibQuery], within: Duration) -> Reading<Topology> {
     connected(pool, namespace, within, async |handle| dump(handle, queries).await).await
 }
 

@@ -102,7 +102,9 @@ impl Table {
 
 /// Names of the chains that come and go with Services and endpoints.
 pub(super) fn service_chains(tables: &[Table]) -> BTreeSet<String> {
-    let of_services = |name: &&String| name.starts_with("KUBE-SVC-") || name.starts_with("KUBE-SVL-") || name.starts_with("KUBE-SEP-");
+    let of_services = |name: &&String| {
+        name.starts_with("KUBE-SVC-") || name.starts_with("KUBE-SVL-") || name.starts_with("KUBE-SEP-")
+    };
     tables.iter().flat_map(|t| t.chains.iter().map(|c| &c.0)).filter(of_services).cloned().collect()
 }
 

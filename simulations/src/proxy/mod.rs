@@ -69,7 +69,8 @@ impl Proxy {
         netns
             .enter(|| nfacct::create(nfacct::INVALID_DROPPED))?
             .map_err(|source| LabError::Namespace { name: format!("{}, accounting object", netns.name()), source })?;
-        let mut proxy = Self { netns: netns.clone(), mode, state, written: BTreeSet::new(), held: false, keeps_flows: false };
+        let mut proxy =
+            Self { netns: netns.clone(), mode, state, written: BTreeSet::new(), held: false, keeps_flows: false };
         // The order of the recordings: nft lists tables in it.
         for family in [Family::V6, Family::V4] {
             let text: String = proxy.tables(family).iter().map(Table::whole).collect();

@@ -275,10 +275,7 @@ async fn check_agrees(cluster: &Cluster, expected: Option<(&ExpectVerdict, &str)
 }
 
 /// A person who has the pod explained is told the same, and where its packets end or what was read.
-async fn diagnose_agrees(
-    cluster: &Cluster,
-    expected: Option<(&ExpectVerdict, &str)>,
-) -> Result<Vec<String>, Failure> {
+async fn diagnose_agrees(cluster: &Cluster, expected: Option<(&ExpectVerdict, &str)>) -> Result<Vec<String>, Failure> {
     let Some((verdict, node)) = expected.filter(|(verdict, _)| verdict.subject.contains('@')) else {
         return Ok(Vec::new());
     };

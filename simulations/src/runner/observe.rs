@@ -300,6 +300,11 @@ pub(super) fn all_healthy(api: &Handle, nodes: &[String], coredns: usize) -> Res
             return Err(format!("the agent on {name} sees {} fail", bad.ip));
         }
         // While the cluster comes up, the Service has no endpoints for a moment: that is over by now, or will be.
+        if !report.deferred.is_empty() || !report.examined.is_empty() {
+            return Err(format!(
+                "the agent on {name} leaves CoreDNS pods to other nodes, or looks into their complaints"
+            ));
+        }
         if let Some(verdict) = report.verdicts.first() {
             return Err(format!("the agent on {name} still names {} on {}", verdict.cause, verdict.subject));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nameward_messages::cluster_view::ClusterView;
 use nameward_messages::namespaces::VantageKind;
-use nameward_messages::probe::QuestionKind;
+use nameward_messages::probe::{OutcomeKind, QuestionKind};
 use nameward_messages::report::{MatrixRow, NodeReport};
 use nameward_messages::targets::Transport;
 use nameward_messages::verdict::Subject;
@@ -204,7 +204,11 @@ fn looks_of(rows: &[MatrixRow], pod: &PodUid) -> Looks {
             let about = row.pod.as_ref() == Some(pod) && row.transport == transport;
             if about && row.question == QuestionKind::Internal && from.is_none_or(|from| row.from == from) {
                 good = good.saturating_add(row.good);
-                bad = bad.saturating_add(row.bad);
+                // Whoever gets a reply has reached the pod, be it the wrong one.
+                let reached = row.outcome.is_some_and(OutcomeKind::replied);
+                let (far, near) = if reached { (0, row.bad) } else { (row.bad, 0) };
+                good = good.saturating_add(near);
+                bad = bad.saturating_add(far);
             }
         }
         match (good, bad) {

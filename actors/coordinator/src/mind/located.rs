@@ -16,11 +16,17 @@ use crate::judge::workload;
 /// What is not seen for this long is over: reports of many nodes do not change in one moment.
 const GRACE: Duration = Duration::from_secs(8);
 
+/// A cause that its own node has named until this long ago explains a pod still: other nodes see it end later, and say so
+/// later.
+const EXPLAINED: Duration = Duration::from_secs(20);
+
 /// The verdicts of the coordinator itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LocatedBook {
     standing: BTreeMap<VerdictKey, (Located, Mono)>,
     missing: BTreeMap<VerdictKey, Mono>,
+    /// When a CoreDNS pod's own node last named a cause for it.
+    explained_at: BTreeMap<Subject, Mono>,
 }
 
 impl LocatedBook {
@@ -41,6 +47,16 @@ impl LocatedBook {
             .filter(|key| key.subject.kind == SubjectKind::Node)
             .map(|key| NodeName(key.subject.name.clone()))
             .collect()
+    }
+
+    /// What was explained a moment ago is.
+    fn remember(&mut self, now: Mono, sight: &mut Sight) {
+        for pod in sight.pods.iter_mut() {
+            if pod.explained {
+                self.explained_at.insert(pod.subject.clone(), now);
+            }
+            pod.explained |= self.explained_at.contains_key(&pod.subject);
+        }
     }
 
     fn settle(&mut self, now: Mono, found: Vec<Located>) {
@@ -86,8 +102,10 @@ impl CoordinatorMind {
     /// Judges what all nodes see together.
     pub(super) fn locate(&mut self, now: Now, view: &ClusterView) {
         let mut found = Vec::new();
+        self.located.explained_at.retain(|_, at| now.mono.since(*at) < EXPLAINED);
         if self.claims.any_deferred() {
-            let sight = Sight::of(now.mono, view, &self.claims, self.config.coordinator.stale_after.0);
+            let mut sight = Sight::of(now.mono, view, &self.claims, self.config.coordinator.stale_after.0);
+            self.located.remember(now.mono, &mut sight);
             let service = view.targets.service.as_ref().map(|s| Subject::object(SubjectKind::Service, &s.key));
             found = locality::judge(&sight, &self.located.nodes(), service.as_ref());
         }

@@ -116,7 +116,17 @@ impl DiagnosisMind {
             .collect();
         let others = self.others(&pods);
         let processes = self.processes();
-        Want { id, netfilter, pods, processes, destinations: self.destinations(), services: self.services(), lookups: self.lookups(), forwarded: self.forwarded(), others }
+        Want {
+            id,
+            netfilter,
+            pods,
+            processes,
+            destinations: self.destinations(),
+            services: self.services(),
+            lookups: self.lookups(),
+            forwarded: self.forwarded(),
+            others,
+        }
     }
 
     fn local_dns(&self, uid: &PodUid) -> Option<&DnsPod> {

@@ -14,7 +14,9 @@ impl DiagnosisMind {
     /// The Services that a judgement is about: kube-proxy's rules for others, of which a large cluster has tens of thousands,
     /// are not kept. Empty while the DNS Service is not known: then nothing is left out.
     pub(super) fn services(&self) -> BTreeSet<IpAddr> {
-        let Some(service) = self.targets.service.as_ref().or(self.last_service.as_ref()) else { return BTreeSet::new() };
+        let Some(service) = self.targets.service.as_ref().or(self.last_service.as_ref()) else {
+            return BTreeSet::new();
+        };
         let asked = self.matrix.suspected().map(|(path, _)| path.target.ip);
         service.cluster_ips.iter().chain(&self.targets.kubernetes_service).copied().chain(asked).collect()
     }
@@ -25,9 +27,8 @@ impl DiagnosisMind {
         if let Some(service) = &self.targets.service {
             let ports: BTreeSet<u16> =
                 [&service.udp_port, &service.tcp_port].into_iter().flatten().map(|port| port.port).collect();
-            found.extend(
-                service.cluster_ips.iter().flat_map(|ip| ports.iter().map(|port| SocketAddr::new(*ip, *port))),
-            );
+            found
+                .extend(service.cluster_ips.iter().flat_map(|ip| ports.iter().map(|port| SocketAddr::new(*ip, *port))));
         }
         let named = self
             .matrix

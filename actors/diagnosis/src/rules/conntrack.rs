@@ -43,10 +43,11 @@ pub fn stale(view: &View<'_>) -> RuleResult {
         let groups = sample.host.flows.value()?;
         Some(caught.iter().any(|(path, state)| !astray(record, sample, groups, path, state.port).is_empty()))
     };
-    let sure = match confidence(record, record.held(leads), false, "no conntrack entry leads elsewhere than the API says") {
-        Ok(sure) => sure,
-        Err(result) => return result,
-    };
+    let sure =
+        match confidence(record, record.held(leads), false, "no conntrack entry leads elsewhere than the API says") {
+            Ok(sure) => sure,
+            Err(result) => return result,
+        };
     let Some(sample) = &record.current else { return RuleResult::NotApplicable };
     let groups = sample.host.flows.value().map(Vec::as_slice).unwrap_or_default();
     let mut evidence = Vec::new();
@@ -63,9 +64,12 @@ pub fn stale(view: &View<'_>) -> RuleResult {
                 state.failing.as_ref().unwrap_or(&state.last).to_string(),
             ));
             let fresh = PathKey { question: QuestionKind::Internal, ..(*path).clone() };
-            evidence.extend(record.matrix.get(&fresh).map(|seen| {
-                Evidence::new(format!("probe {path} from fresh source ports"), seen.last.to_string())
-            }));
+            evidence.extend(
+                record
+                    .matrix
+                    .get(&fresh)
+                    .map(|seen| Evidence::new(format!("probe {path} from fresh source ports"), seen.last.to_string())),
+            );
         }
         for (group, client) in found {
             let line = entry_line(record, group, client);
@@ -257,7 +261,11 @@ pub fn insert_failed(view: &View<'_>) -> RuleResult {
             not(Cause::ConntrackFull, "the table is far from full"),
             not(Cause::CorednsUdpStuck, "conntrack drops the queries on their way out"),
         ],
-        explains: view.bad(Pick::default()).filter(|(path, state)| hurts(path, state)).map(|(path, _)| path.clone()).collect(),
+        explains: view
+            .bad(Pick::default())
+            .filter(|(path, state)| hurts(path, state))
+            .map(|(path, _)| path.clone())
+            .collect(),
     }])
 }
 

@@ -13,8 +13,8 @@ use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject};
 use crate::finding::{Finding, RuleResult, Tally, View, confidence, not, probe_line};
 use crate::matrix::Pick;
 use crate::record::{EvidenceRecord, Sample};
-use crate::rules::upstream::fails_inside;
 use crate::rules::upstream::LATELY;
+use crate::rules::upstream::fails_inside;
 
 /// Deepest walk through chains.
 const DEPTH: usize = 8;
@@ -47,14 +47,14 @@ fn one(view: &View<'_>, pod: &DnsPod, upstream: IpAddr) -> RuleResult {
         view.bad(pick).find(|(path, _)| !fails_inside(view, path))
     });
     let Some((path, state)) = outer else { return RuleResult::NotApplicable };
+    // Nothing gets out without it, be it asked ever so often.
+    let outside = Pick { pod: Some(&pod.uid), question: Some(path.question), ..Pick::default() };
+    if let Some((good, _)) = record.matrix.good(outside).next() {
+        return RuleResult::RuledOut(format!("{} resolves external names for {}", pod.key, good.vantage));
+    }
     let inner = Pick { pod: Some(&pod.uid), question: Some(QuestionKind::Internal), ..Pick::default() };
     if record.matrix.good(inner).next().is_none() {
         return RuleResult::RuledOut(format!("{} does not resolve internal names either", pod.key));
-    }
-    // Without a way back nothing is answered: a part that is lost is lost otherwise.
-    let outside = Pick { pod: Some(&pod.uid), question: Some(path.question), ..Pick::default() };
-    if let Some((good, _)) = record.matrix.good(outside).next() {
-        return RuleResult::RuledOut(format!("{good} is answered"));
     }
     let Some(from_pod) = vantage(record, &pod.uid) else { return RuleResult::NotApplicable };
     let (by_host, by_pod) = (record.asked(&Vantage::Host, upstream).last(), record.asked(&from_pod, upstream).last());
@@ -99,7 +99,10 @@ fn one(view: &View<'_>, pod: &DnsPod, upstream: IpAddr) -> RuleResult {
         Some(true) => {
             // A rule that looks as if it applied did not: something else decides, and it is not known what.
             sure = sure.min(Confidence::Probable);
-            evidence.push(Evidence::new(place, format!("a MASQUERADE or SNAT rule seems to be for {own}, and was not applied")));
+            evidence.push(Evidence::new(
+                place,
+                format!("a MASQUERADE or SNAT rule seems to be for {own}, and was not applied"),
+            ));
         }
         Some(false) => evidence.push(Evidence::new(place, format!("no MASQUERADE or SNAT rule for {own}"))),
         None => sure = sure.min(Confidence::Probable),
@@ -136,7 +139,8 @@ fn leaves_bare(groups: &[FlowGroup], own: IpAddr, upstream: IpAddr) -> Option<So
     let to_it = groups.iter().filter(|g| g.destination == SocketAddr::new(upstream, 53) && !g.masqueraded);
     let found = to_it.flat_map(|g| &g.unanswered).find(|client| client.ip() == own).copied();
     // One entry that was masqueraded would show that the rule is there: others are of before it was.
-    let answered = groups.iter().any(|g| g.destination == SocketAddr::new(upstream, 53) && g.masqueraded && g.replied > 0);
+    let answered =
+        groups.iter().any(|g| g.destination == SocketAddr::new(upstream, 53) && g.masqueraded && g.replied > 0);
     found.filter(|_| !answered)
 }
 

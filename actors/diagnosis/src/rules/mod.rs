@@ -8,9 +8,9 @@ use nameward_messages::verdict::Cause;
 
 use crate::finding::{RuleResult, View};
 
+pub mod answers;
 pub mod api_lost;
 mod arrival;
-pub mod answers;
 pub mod backends;
 pub mod bridge_down;
 pub mod bridge_filter;
@@ -38,8 +38,8 @@ pub mod node_local;
 pub mod node_route;
 pub mod oom;
 pub mod pod_route;
-pub mod reverse_path;
 pub mod resolver;
+pub mod reverse_path;
 pub mod service;
 pub mod service_objects;
 pub mod service_range;
@@ -419,9 +419,9 @@ pub const RULES: &[Rule] = &[
 ];
 
 #[cfg(test)]
-mod filter_tests;
-#[cfg(test)]
 pub(crate) mod arrival_tests;
+#[cfg(test)]
+mod filter_tests;
 #[cfg(test)]
 pub(crate) mod links_scenarios;
 #[cfg(test)]

@@ -127,11 +127,7 @@ fn wrong(sample: &Sample, ip: IpAddr) -> Option<Option<Wrong>> {
             let udp = listeners.udp.iter().filter(on);
             let unread = udp.clone().any(|socket| socket.rx_queue > 0);
             let queued = listeners.tcp_listen.iter().filter(on).any(|socket| socket.rx_queue > 0);
-            Some(if udp.count() == 0 {
-                Some(Wrong::Deaf)
-            } else {
-                (unread || queued).then_some(Wrong::Hung)
-            })
+            Some(if udp.count() == 0 { Some(Wrong::Deaf) } else { (unread || queued).then_some(Wrong::Hung) })
         }
         None => Some((exempt(&sample.host.netfilter, ip)? > 0).then_some(Wrong::LeftBehind)),
     }
@@ -141,8 +137,8 @@ fn wrong(sample: &Sample, ip: IpAddr) -> Option<Option<Wrong>> {
 fn link_of(sample: &Sample, ip: IpAddr) -> Option<Option<&str>> {
     let topology = sample.host.topology.value()?;
     let links = topology.addresses.iter().filter(|address| address.ip == ip);
-    let names = links.filter_map(|address| topology.link_at(address.link)).map(|link| link.name.as_str());
-    Some(names.filter(|name| *name != IPVS_LINK).next())
+    let mut names = links.filter_map(|address| topology.link_at(address.link)).map(|link| link.name.as_str());
+    Some(names.find(|name| *name != IPVS_LINK))
 }
 
 /// How many rules keep packets to the address out of conntrack. `None`: no rules could be read.
@@ -175,7 +171,10 @@ fn lines(record: &EvidenceRecord, sample: &Sample, ip: IpAddr, what: Wrong) -> V
         Wrong::Deaf => lines.push(Evidence::new(sockets, format!("nothing listens on {ip}:53, in two samples"))),
         Wrong::Hung => lines.push(Evidence::new(
             sockets,
-            format!("{} bytes wait on {ip}:53 and are not read, in two samples", waiting(sample.host.listeners.value(), ip)),
+            format!(
+                "{} bytes wait on {ip}:53 and are not read, in two samples",
+                waiting(sample.host.listeners.value(), ip)
+            ),
         )),
         Wrong::LeftBehind => {}
     }

@@ -19,7 +19,13 @@ pub(crate) struct Scenario {
     pub subject: &'static str,
 }
 
-pub(crate) fn row(name: &'static str, cause: Cause, confidence: Confidence, subject: &'static str, world: World) -> Scenario {
+pub(crate) fn row(
+    name: &'static str,
+    cause: Cause,
+    confidence: Confidence,
+    subject: &'static str,
+    world: World,
+) -> Scenario {
     Scenario { name, world, cause, confidence, subject }
 }
 

@@ -51,7 +51,10 @@ pub fn port_missing(view: &View<'_>) -> RuleResult {
         confidence: Confidence::Certain,
         evidence,
         ruled_out: vec![
-            not(Cause::ServiceRulesMissing, format!("the Service itself has no port by {upper}: kube-proxy has nothing to write")),
+            not(
+                Cause::ServiceRulesMissing,
+                format!("the Service itself has no port by {upper}: kube-proxy has nothing to write"),
+            ),
             not(Cause::PacketFilterDrop, format!("the Service itself has no port by {upper}")),
         ],
         explains: view.explained(&[over]),
@@ -80,7 +83,10 @@ pub fn missing(view: &View<'_>) -> RuleResult {
         subject: Subject::object(SubjectKind::Service, &last.key),
         confidence: Confidence::Certain,
         evidence: vec![
-            Evidence::new(format!("Service {}", last.key), format!("the API says that it is gone; it had {}", list(last))),
+            Evidence::new(
+                format!("Service {}", last.key),
+                format!("the API says that it is gone; it had {}", list(last)),
+            ),
             Evidence::new(
                 format!("{} resolv.conf of pods", record.node),
                 format!("{} pods of this node still name {}", naming(record, &last.cluster_ips), path.target.ip),
@@ -114,12 +120,19 @@ pub fn no_local(view: &View<'_>) -> RuleResult {
     let asked = Pick { question: Some(QuestionKind::Internal), ..to_it };
     let Some((path, state)) = view.bad(asked).find(|(_, s)| {
         let seen = s.failing.as_ref().unwrap_or(&s.last);
-        matches!(seen, Outcome::Timeout | Outcome::NotPermitted | Outcome::Refused { .. } | Outcome::HostUnreachable { .. })
+        matches!(
+            seen,
+            Outcome::Timeout | Outcome::NotPermitted | Outcome::Refused { .. } | Outcome::HostUnreachable { .. }
+        )
     }) else {
         return RuleResult::NotApplicable;
     };
     let ready = |here: bool| {
-        record.targets.pods.iter().find(|p| p.ready && !p.terminating && (p.node.as_ref() == Some(&record.node)) == here)
+        record
+            .targets
+            .pods
+            .iter()
+            .find(|p| p.ready && !p.terminating && (p.node.as_ref() == Some(&record.node)) == here)
     };
     if let Some(pod) = ready(true) {
         return RuleResult::RuledOut(format!("{} is ready on this node", pod.key));

@@ -78,10 +78,11 @@ pub(crate) fn rows() -> Vec<Scenario> {
                 .both(listeners(SocketTable::default()))
         }),
         row("NodeLocal: the daemon hangs", NodeLocalDnsDead, Certain, "node1", {
-            World::healthy().paths(both).both(rules(notrack_rules())).both(cache_link).both(listeners(SocketTable {
-                udp: vec![socket(53, 4352, 0)],
-                tcp_listen: vec![socket(53, 3, 0)],
-            }))
+            World::healthy()
+                .paths(both)
+                .both(rules(notrack_rules()))
+                .both(cache_link)
+                .both(listeners(SocketTable { udp: vec![socket(53, 4352, 0)], tcp_listen: vec![socket(53, 3, 0)] }))
         }),
         row("NodeLocal: rules left behind", NodeLocalDnsDead, Certain, "node1", {
             World::healthy().paths(both).both(rules(notrack_rules())).both(listeners(SocketTable::default()))

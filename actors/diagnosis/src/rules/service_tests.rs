@@ -124,9 +124,8 @@ fn an_ipvs_link_is_no_cache() {
 #[test]
 fn a_host_without_a_route_is_not_kube_proxys_fault() {
     // F54: the host's own queries have no route; pods are well.
-    let world = World::healthy().paths(|p| {
-        (is_service(p) && p.vantage.kind() == VantageKind::Host).then_some(Outcome::NetworkUnreachable)
-    });
+    let world = World::healthy()
+        .paths(|p| (is_service(p) && p.vantage.kind() == VantageKind::Host).then_some(Outcome::NetworkUnreachable));
     let (found, judgement) = causes(world);
     for cause in [Cause::ServiceRulesMissing, Cause::ServiceRulesStale, Cause::TwoIptablesBackends] {
         assert!(!found.contains(&cause), "{cause}");
@@ -184,8 +183,8 @@ fn an_upstream_that_is_filtered_is_not_a_missing_masquerade() {
     assert!(!found.contains(&Cause::MasqueradeMissing));
     assert!(why(&judgement, "masquerade-missing").contains("does not leave the node"));
     // CoreDNS answers SERVFAIL for a reason of its own (F20): internal names fail, too.
-    let (found, _) = causes(bare().paths(|p| {
-        (!external(p) && super::scenarios::to(p, DNS_A)).then_some(Outcome::Rcode { rcode: 2 })
-    }));
+    let (found, _) = causes(
+        bare().paths(|p| (!external(p) && super::scenarios::to(p, DNS_A)).then_some(Outcome::Rcode { rcode: 2 })),
+    );
     assert!(!found.contains(&Cause::MasqueradeMissing));
 }

@@ -158,7 +158,6 @@ const BY_DESTINATION: u32 = 1 << 1;
 /// NLA_F_NESTED.
 const NESTED: u16 = 1 << 15;
 
-
 fn request(address: IpAddr, filtered: bool) -> Vec<u8> {
     let family = if address.is_ipv4() { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 };
     let mut header = NetlinkHeader::default();

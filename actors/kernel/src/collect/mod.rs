@@ -21,14 +21,14 @@ use crate::enter::EnterError;
 use crate::facts::Reading;
 
 pub use bypass::bypass;
+pub use cgroups::{CgroupFigures, cgroup};
 pub use conntrack::{MAX_FLOWS, flow_groups, flows_to};
 pub use devices::{MAX_DEVICES, neighbour_stat};
-pub use cgroups::{CgroupFigures, cgroup};
 pub use fetch::{Fetched, Reach, fetch, reach};
 pub use health::{Health, health};
-pub use locks::{XTABLES_LOCK, xtables_lock};
 pub use inside::netfilter_inside;
-pub use netfilter::{chain_policy, netfilter_about, netfilter};
+pub use locks::{XTABLES_LOCK, xtables_lock};
+pub use netfilter::{chain_policy, netfilter, netfilter_about};
 pub use proc::{conntrack_stat, counters, listeners, sockets, sysctls};
 
 /// Bounds of one collector.

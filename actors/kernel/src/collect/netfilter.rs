@@ -50,11 +50,7 @@ async fn by_iptables_nft(limits: Limits, about: Option<&BTreeSet<IpAddr>>) -> Re
     }
 }
 
-async fn by_iptables_legacy(
-    pool: &EnterPool,
-    limits: Limits,
-    about: Option<&BTreeSet<IpAddr>>,
-) -> Reading<RuleSet> {
+async fn by_iptables_legacy(pool: &EnterPool, limits: Limits, about: Option<&BTreeSet<IpAddr>>) -> Reading<RuleSet> {
     let tables = match legacy_tables(pool, pool.home()).await {
         Reading::Read(tables) => tables,
         other => return unchanged(&other),

@@ -128,7 +128,9 @@ mod tests {
         let cut = about(&text, &only);
         assert!(!cut.contains("KUBE-SVC-NPX46M4PTMTKRN6Y") && !cut.contains("172.30.0.254:6443"), "{cut}");
         let (whole, less) = (crate::iptables::parse(&text).unwrap(), parse_about(text.as_bytes(), &only).unwrap());
-        for name in ["KUBE-SVC-TCOU7JCQXEZGVUNU", "KUBE-SVC-ERIFXISQEP7F7OF4", "KUBE-SEP-YNCIU67N6VYVMDY3", "PREROUTING"] {
+        for name in
+            ["KUBE-SVC-TCOU7JCQXEZGVUNU", "KUBE-SVC-ERIFXISQEP7F7OF4", "KUBE-SEP-YNCIU67N6VYVMDY3", "PREROUTING"]
+        {
             assert_eq!(less.chain("nat", name), whole.chain("nat", name), "{name}");
         }
         assert_eq!(less.table("filter"), whole.table("filter"));

@@ -48,7 +48,8 @@ impl Sink for Survey {
             }
         }
         // The name goes into a command: nft's own grammar allows no more than this (nftables src/scanner.l, `string`).
-        let plain = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "/\\_.-".contains(c));
+        let plain =
+            |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "/\\_.-".contains(c));
         if self.tables.len() >= MAX_TABLES || !plain(family) || !plain(table) || table.starts_with('-') {
             self.truncated = true;
         } else {
@@ -85,7 +86,10 @@ mod tests {
         ]))
         .unwrap();
         let named: Vec<String> = found.tables.iter().map(|(f, t)| format!("{f} {t}")).collect();
-        assert_eq!((named.as_slice(), found.iptables), (["inet firewalld".to_owned(), "ip kube-proxy".into()].as_slice(), true));
+        assert_eq!(
+            (named.as_slice(), found.iptables),
+            (["inet firewalld".to_owned(), "ip kube-proxy".into()].as_slice(), true)
+        );
         // Somebody hooks into a table of iptables.
         let found = survey(&chains(&[("ip", "filter", "mine", "forward")])).unwrap();
         assert!(found.tables.contains(&("ip".to_owned(), "filter".to_owned())));

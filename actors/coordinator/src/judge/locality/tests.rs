@@ -74,7 +74,8 @@ use Confidence::{Certain, Probable};
 #[test]
 fn the_smallest_set_that_explains_is_named() {
     let pair = |from: usize| (Pair, format!("node{from}"), Certain);
-    let rows: Vec<(&str, Sight, Vec<(Cause, String, Confidence)>)> = vec![
+    type Row = (&'static str, Sight, Vec<(Cause, String, Confidence)>);
+    let rows: Vec<Row> = vec![
         ("all is well", sight(3, &[1, 2]), vec![]),
         ("a pair, both ways", sight(3, &[1, 2]).breaks(1, 2, UDP).breaks(2, 1, UDP).examined(&[1, 2]), vec![pair(1)]),
         ("a pair, one way", sight(3, &[1, 2]).breaks(1, 2, UDP).examined(&[2]), vec![pair(2)]),

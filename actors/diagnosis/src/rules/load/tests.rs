@@ -10,7 +10,7 @@ use nameward_messages::verdict::{Cause, Confidence};
 use super::ndots;
 use crate::judge::judge;
 use crate::record::{Health, Sample};
-use crate::rules::scenarios::{counters, is_service, to};
+use crate::rules::scenarios::{is_service, to};
 use crate::testing::process::{metrics, process};
 use crate::testing::*;
 
