@@ -20,7 +20,8 @@ use nameward_messages::targets::{DnsPod, DnsService, ServicePort, Target, Target
 use nameward_messages::{ObjectKey, PodUid, RequestId};
 use nameward_prober::actor::{ProberActor, ProberMessage, Wiring};
 use nameward_supervision::{Listener, RestartBudget, Supervisor, clock, inbox};
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
@@ -125,6 +126,22 @@ async fn serve(socket: UdpSocket, seen: tokio::sync::mpsc::UnboundedSender<Socke
     }
 }
 
+/// The same over TCP, which resolvers fall back to: every query gets a connection of its own.
+async fn serve_tcp(listener: TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let Ok(len) = stream.read_u16().await else { continue };
+        let mut reply = vec![0; len.into()];
+        if stream.read_exact(&mut reply).await.is_err() {
+            continue;
+        }
+        reply[2] |= 0x80;
+        reply[7] = 1;
+        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 10, 96, 0, 1]);
+        let framed = [&u16::try_from(reply.len()).unwrap().to_be_bytes()[..], &reply].concat();
+        let _ = stream.write_all(&framed).await;
+    }
+}
+
 async fn next(tells: &mut UnboundedReceiver<ProberTells>) -> ProberTells {
     timeout(Duration::from_secs(20), tells.recv()).await.expect("the prober tells nothing").unwrap()
 }
@@ -146,6 +163,8 @@ async fn scenario() {
     let (seen, mut clients) = unbounded_channel();
     let server = tokio::spawn(serve(UdpSocket::bind((IpAddr::from(SERVER), 53)).await.unwrap(), seen));
 
+    let by_tcp = tokio::spawn(serve_tcp(TcpListener::bind((IpAddr::from(SERVER), 53)).await.unwrap()));
+
     let mut config = Config::default();
     config.probe.interval = Period::secs(1);
     config.probe.also = vec![Also::Held];
@@ -161,7 +180,7 @@ async fn scenario() {
 
     // A round from everywhere, and the server saw every vantage's own address.
     let ProberTells::Round(round) = next(&mut tells).await else { panic!("a round comes first") };
-    assert_eq!(round.observations.len(), 9, "the pod, the Service, and the Service from a held port, from each");
+    assert_eq!(round.observations.len(), 12, "the pod, the Service by UDP and TCP, and from a held port, from each");
     assert!(round.observations.iter().all(|one| one.outcome == Outcome::Answered), "{round:?}");
     let mut first: Vec<SocketAddr> = Vec::new();
     while first.len() < 9 {
@@ -235,8 +254,9 @@ async fn scenario() {
 
     // The server dies: the remaining paths are suspected, each once.
     server.abort();
+    by_tcp.abort();
     let mut suspected = Vec::new();
-    while suspected.len() < 6 {
+    while suspected.len() < 8 {
         match next(&mut tells).await {
             ProberTells::Suspected(one) => {
                 assert!(one.observations.iter().filter(|o| o.outcome.good() == Some(false)).count() >= 3);

@@ -184,10 +184,11 @@ async fn a_written_status_removes_what_it_does_not_have() {
     assert_eq!(seen.body["status"]["phase"], "Open");
     let _: Option<Intent> = status.intent;
     let report = whole(&NodeReport::default());
-    for member in ["troubles", "deferred", "answers", "remedies", "conditions", "writtenAt"] {
+    for member in ["troubles", "deferred", "examined", "answers", "remedies", "conditions", "writtenAt"] {
         assert_eq!(report.get(member), Some(&Value::Null), "{member}");
     }
-    assert_eq!(whole(&NodeOrders::default()), json!({"shareMilliQps": null, "permit": null, "requests": null}));
+    let none = json!({"shareMilliQps": null, "permit": null, "requests": null, "complaints": null});
+    assert_eq!(whole(&NodeOrders::default()), none);
 }
 
 #[tokio::test]

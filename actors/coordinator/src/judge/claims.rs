@@ -123,7 +123,9 @@ impl Claims {
         self.words.iter().filter(|(key, _)| key.cause != Cause::Unexplained).any(|(key, words)| {
             let by_itself =
                 subject.kind == SubjectKind::Node && words.keys().any(|node| Subject::node(node) == *subject);
-            key.subject == *subject || by_itself
+            // What is booked on the workload was said of its pods.
+            let said = words.values().any(|w| w.verdict.subject == *subject);
+            key.subject == *subject || said || by_itself
         })
     }
 
@@ -158,7 +160,9 @@ impl Claims {
         self.words.iter().any(|(key, words)| {
             let about = key.subject == *subject
                 || key.subject == Subject::node(node)
-                || words.get(node).is_some_and(|w| matches!(w.verdict.scope, Scope::Node | Scope::Cluster));
+                || words.get(node).is_some_and(|w| {
+                    w.verdict.subject == *subject || matches!(w.verdict.scope, Scope::Node | Scope::Cluster)
+                });
             about && words.contains_key(node)
         })
     }

@@ -1,6 +1,7 @@
 //! F02, F03 with F42, F15: what conntrack does to the queries of this node.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use nameward_kernel::facts::Reading;
 use nameward_kernel::flows::FlowGroup;
@@ -17,6 +18,9 @@ use crate::record::{EvidenceRecord, Held, Sample};
 const FULL: i64 = 95;
 /// Most evidence lines about entries.
 const MOST: usize = 4;
+
+/// After a change of the endpoints kube-proxy removes such entries itself, with its next sync.
+const SYNCED: Duration = Duration::from_secs(15);
 
 /// `stale-conntrack`.
 pub fn stale(view: &View<'_>) -> RuleResult {
@@ -77,6 +81,11 @@ pub fn stale(view: &View<'_>) -> RuleResult {
                 evidence.push(line);
             }
         }
+    }
+    if record.now.mono.since(record.targets_since) < SYNCED {
+        return RuleResult::Waiting(
+            "the endpoints changed a moment ago: kube-proxy may still remove the entries".to_owned(),
+        );
     }
     RuleResult::Verdicts(vec![Finding {
         cause: Cause::StaleConntrack,

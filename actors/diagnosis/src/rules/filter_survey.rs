@@ -98,8 +98,7 @@ pub(crate) fn survey(record: &EvidenceRecord) -> Survey {
         survey.hits.extend(hits.map(own));
     }
     for (uid, trip) in complaints(record, sample) {
-        let hits = met(sample, &trip).into_iter().filter(|hit| hit.verdict.is_loss());
-        survey.hits.extend(hits.map(|hit| Hit { complained: Some(uid.clone()), ..hit }));
+        survey.hits.extend(met(sample, &trip).into_iter().map(|hit| Hit { complained: Some(uid.clone()), ..hit }));
     }
     survey.hits.extend(upstreams(record, sample));
     survey

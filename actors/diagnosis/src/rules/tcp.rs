@@ -57,6 +57,11 @@ pub fn judge(view: &View<'_>) -> RuleResult {
         let by_host = PathKey { vantage: Vantage::Host, ..(**path).clone() };
         record.matrix.get(&by_host).is_some_and(|s| s.suspected.is_none() && s.last.good() == Some(true))
     });
+    if servers == 0 {
+        return RuleResult::RuledOut(
+            "every CoreDNS pod answers over TCP: what is done to the Service alone decides".to_owned(),
+        );
+    }
     if servers == 1 && all_far && !host_gets_through {
         return RuleResult::RuledOut(format!("only {} cannot be reached over TCP: its node judges", first.target));
     }

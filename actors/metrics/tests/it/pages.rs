@@ -143,6 +143,7 @@ fn the_state_has_its_shape() {
             "orders",
             "published_at",
             "ready",
+            "recovered",
             "remedies",
             "report",
             "role",
