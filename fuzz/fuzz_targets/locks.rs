@@ -1,0 +1,8 @@
+//! `/proc/locks`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let _ = nameward_kernel::locks::parse_bytes(data);
+});
