@@ -271,6 +271,8 @@ impl Scenario {
         off.expect.remedy.clear();
         off.expect.recover_within = None;
         off.expect.settle = Period::secs(15);
+        // What no remedy healed has left its marks: kills are remembered, buffers are full.
+        off.expect.lifts = false;
         let remedy = off.config.entry("remedy").or_insert_with(|| toml::Value::Table(toml::Table::new()));
         if let Some(table) = remedy.as_table_mut() {
             table.insert("mode".to_owned(), "off".into());
