@@ -26,7 +26,7 @@ unit:
 	$(CARGO) test --quiet --workspace --all-features --no-fail-fast
 
 # One scenario or two of each family, with what remedies heal once more without them: what fits into the time of CI.
-SELECTION = udp-dead oom-killed rolling-update api-down healthy@nftables \
+SELECTION = udp-dead udp-stuck hung oom-killed rolling-update api-down healthy@nftables \
   pod-route-missing veth-off-bridge veth-down duplicate-pod-ip@nftables wrong-neighbour-gateway \
   ip-forward-off@nftables node-route-prohibit forward-drop forward-drop-native@nftables packet-filter-one-pod \
   network-policy-kube-router pod-filter-drop coredns-udp-filtered service-rules-missing service-rules-missing@nftables \

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use nameward_messages::PodUid;
 use nameward_messages::probe::{Observation, Outcome, PathKey, Purpose};
 use nameward_messages::targets::DnsPod;
-use nameward_messages::verdict::{Cause, Confidence, Evidence, RuledOut, Scope, Subject};
+use nameward_messages::verdict::{Cause, Confidence, Evidence, RuledOut, Scope, Subject, VerdictKey};
 
 use crate::matrix::{PathState, Pick};
 use crate::record::{EvidenceRecord, Held};
@@ -28,6 +28,14 @@ pub struct Finding {
     pub ruled_out: Vec<RuledOut>,
     /// The failing paths that it explains.
     pub explains: BTreeSet<PathKey>,
+}
+
+impl Finding {
+    /// What it is told apart by.
+    #[must_use]
+    pub fn key(&self) -> VerdictKey {
+        VerdictKey { cause: self.cause, subject: self.subject.clone() }
+    }
 }
 
 /// What a rule says.

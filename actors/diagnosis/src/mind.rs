@@ -1,7 +1,7 @@
 //! The mind of diagnosis: opens a case when something is suspected, asks for evidence and probes, judges, and keeps
 //! the history of what stands.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +11,11 @@ use nameward_messages::pods::{ContainerOomKilled, HostNetworkPod, RolloutObserve
 use nameward_messages::probe::{Observation, ProbeRequest, ProberTells};
 use nameward_messages::report::Complaint;
 use nameward_messages::targets::{DnsService, TargetKind, Targets};
-use nameward_messages::verdict::{Deferral, DiagnosisTells};
+use nameward_messages::verdict::{Deferral, DiagnosisTells, VerdictKey};
 use nameward_messages::workload::CorednsPodState;
 use nameward_messages::{Mono, NetnsCookie, NodeName, Now, PodUid};
 
+use crate::finding::Finding;
 use crate::judge::judge;
 use crate::matrix::Matrix;
 use crate::process::Places;
@@ -29,6 +30,7 @@ mod destinations;
 mod links;
 mod names;
 mod processes;
+mod recheck;
 mod recovered;
 mod standing;
 #[cfg(test)]
@@ -197,6 +199,9 @@ impl DiagnosisMind {
                     return;
                 }
                 self.note(now, &answer.observations);
+                if let Some(recheck) = self.case.as_mut().and_then(|case| case.recheck.as_mut()) {
+                    recheck.answered(&answer.id);
+                }
             }
             Input::Targets(targets) => self.take_targets(now, targets),
             Input::Namespace(change) => self.take_namespace(change),
@@ -212,7 +217,10 @@ impl DiagnosisMind {
                     return;
                 }
                 // What is asked now lies between this sample and the next, so that counters show it.
-                self.ask_again(now, out);
+                let asked = self.ask_again(now, out);
+                if let Some(case) = &mut self.case {
+                    case.recheck = asked;
+                }
             }
             Input::Configure(settings) => {
                 self.settings = settings;
@@ -283,7 +291,9 @@ impl DiagnosisMind {
         }
         let record = self.record(now);
         let judgement = judge(&record);
-        self.ledger.settle(now, &judgement, &self.matrix, &known, out);
+        let held_up: BTreeSet<VerdictKey> =
+            judgement.findings.iter().filter(|f| !self.still_fails(now.mono, f)).map(Finding::key).collect();
+        self.ledger.settle(now, &judgement, &held_up, &self.matrix, &known, out);
         self.tell_examined(now, Some((&record, &judgement)), out);
         self.tell_unmodelled(&record, out);
         if let Some(case) = &mut self.case {

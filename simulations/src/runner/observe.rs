@@ -26,6 +26,8 @@ pub(super) struct Observer {
     phases: BTreeMap<String, (IncidentPhase, usize)>,
     told_failing: usize,
     clean_looks: u32,
+    failing_looks: u32,
+    /// Failed at two looks in a row: one alone says that the machine is busy.
     ever_failed: bool,
     resized: Vec<String>,
     /// What was seen.
@@ -51,7 +53,7 @@ impl Observer {
         let verdicts = seen.verdicts.iter().map(|v| format!("verdict {} on {}", v.cause, v.subject));
         let remedies = seen.remedies.iter().map(|r| format!("remedy {} on {}", r.kind, r.subject));
         // A look of the runner's that failed here says that the machine is busy, and nothing about what is under test.
-        (self.ever_failed, self.told_failing) = (false, 0);
+        (self.ever_failed, self.failing_looks, self.told_failing) = (false, 0, 0);
         verdicts.chain(remedies).map(|what| format!("before any fault: {what}")).collect()
     }
 
@@ -210,9 +212,11 @@ impl Observer {
         }
         if failing.is_empty() {
             self.clean_looks += 1;
+            self.failing_looks = 0;
         } else {
             self.clean_looks = 0;
-            self.ever_failed = true;
+            self.failing_looks += 1;
+            self.ever_failed |= self.failing_looks == 2;
             self.result.recovered_s = None;
         }
         if self.ever_failed && self.clean_looks == 2 && self.result.recovered_s.is_none() {

@@ -11,6 +11,7 @@ use nameward_messages::probe::{PathKey, ProbeItem, ProbeRequest, Purpose, Questi
 use nameward_messages::targets::{DnsPod, Target, TargetKind, Transport};
 use nameward_messages::{Now, ObjectKey, PodUid, RequestId};
 
+use super::recheck::Recheck;
 use super::{DiagnosisMind, Output};
 use crate::matrix::{Pick, target_pod, vantage_pod};
 use crate::process::WantProcess;
@@ -133,8 +134,8 @@ impl DiagnosisMind {
         self.targets.pods.iter().find(|p| &p.uid == uid && p.node.as_ref() == Some(&self.node))
     }
 
-    /// Asks again, in the ordinary way, what fails and what it is compared with.
-    pub(super) fn ask_again(&mut self, now: Now, out: &mut Vec<Output>) {
+    /// Asks again, in the ordinary way, what fails and what it is compared with; returns what was asked.
+    pub(super) fn ask_again(&mut self, now: Now, out: &mut Vec<Output>) -> Option<Recheck> {
         let mut items: Vec<ProbeItem> = Vec::new();
         let mut add = |path: PathKey, port: u16| {
             if items.len() < MOST_ITEMS && !items.iter().any(|i| i.path == path) {
@@ -189,10 +190,12 @@ impl DiagnosisMind {
         }
         items.extend(again);
         if items.is_empty() {
-            return;
+            return None;
         }
         let request = self.request(now, items);
+        let recheck = Recheck::new(now.mono, &request);
         out.push(Output::Probe(request));
+        Some(recheck)
     }
 
     /// Asks in other ways, once per path: with a held source port, with patience, with EDNS, A and AAAA at once.

@@ -8,6 +8,7 @@ use nameward_messages::probe::PathKey;
 use nameward_messages::verdict::Recovery;
 use nameward_messages::{Mono, Now};
 
+use super::recheck::Recheck;
 use super::recovered::Seen;
 use crate::matrix::Matrix;
 use crate::record::{LATELY, Sample};
@@ -41,6 +42,8 @@ pub(super) struct Case {
     under_way: Option<(u64, Mono)>,
     next: Mono,
     review: Mono,
+    /// What was asked again after the newest sample.
+    pub(super) recheck: Option<Recheck>,
     /// Paths that were asked in other ways already.
     pub(super) asked: BTreeSet<PathKey>,
     /// What failed, for the record that is left when it heals before a cause was named.
@@ -59,6 +62,7 @@ impl Case {
             under_way: None,
             next: now.mono,
             review: now.mono + SOON,
+            recheck: None,
             asked: BTreeSet::new(),
             seen: Seen::new(now),
         }

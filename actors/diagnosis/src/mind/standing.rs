@@ -56,17 +56,17 @@ impl Ledger {
         !self.standing.is_empty()
     }
 
-    /// Takes a judgement in.
+    /// Takes a judgement in. What is `held_up` is not told unless it stands already.
     pub(super) fn settle(
         &mut self,
         now: Now,
         judgement: &Judgement,
+        held_up: &BTreeSet<VerdictKey>,
         matrix: &Matrix,
         known: &Known,
         out: &mut Vec<Output>,
     ) {
-        let found: BTreeMap<VerdictKey, &Finding> =
-            judgement.findings.iter().map(|f| (VerdictKey { cause: f.cause, subject: f.subject.clone() }, f)).collect();
+        let found: BTreeMap<VerdictKey, &Finding> = judgement.findings.iter().map(|f| (f.key(), f)).collect();
         self.standing.retain(|key, standing| {
             if found.contains_key(key) {
                 return true;
@@ -97,6 +97,7 @@ impl Ledger {
         let news: Vec<(VerdictKey, &Finding)> = found
             .into_iter()
             .filter(|(key, f)| key.cause != Cause::Unexplained || !f.explains.iter().any(named))
+            .filter(|(key, _)| self.standing.contains_key(key) || !held_up.contains(key))
             .collect();
         for (key, finding) in news {
             self.stand(now, key, finding, out);
@@ -210,7 +211,7 @@ mod tests {
         };
         matrix.suspect(&Suspicion { at: now, path: path(), observations: vec![failed] });
         let mut out = Vec::new();
-        ledger.settle(now, &judgement(cause), &matrix, &Known::default(), &mut out);
+        ledger.settle(now, &judgement(cause), &BTreeSet::new(), &matrix, &Known::default(), &mut out);
         out
     }
 

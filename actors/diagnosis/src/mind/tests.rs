@@ -164,6 +164,43 @@ fn a_suspicion_is_collected_at_once_named_in_time_and_ended_with_its_paths() {
 }
 
 #[test]
+fn what_answers_again_after_the_sample_is_not_named_any_more() {
+    let mut play = Play::new();
+    play.suspect(&host_to_a(), &refused());
+    let first = play.answer(no_udp);
+    assert!(stands(&first).is_empty(), "nothing is a verdict after a single sample");
+    // The second sample shows the fault still, but what is asked after it is answered.
+    let mut asked = 0;
+    for _ in 0..60 {
+        play.pass(100);
+        for output in std::mem::take(&mut play.out) {
+            match output {
+                Output::Tell(tell) => assert!(stands(&[tell.clone()]).is_empty(), "{tell:?}"),
+                Output::Probe(request) => {
+                    asked += 1;
+                    let observations = request
+                        .items
+                        .iter()
+                        .map(|i| observation(i.path.clone(), Outcome::Answered, play.ms(), i.purpose.clone()))
+                        .collect();
+                    let answer = ProbeAnswer { id: request.id, at: play.now, observations };
+                    play.tell(Input::Prober(ProberTells::Answer(Arc::new(answer))));
+                }
+                Output::Collect(want) => {
+                    let mut sample = testing::sample(play.ms());
+                    no_udp(&mut sample);
+                    sample.pods.retain(|uid, _| want.pods.iter().any(|p| &p.uid == uid));
+                    play.tell(Input::Evidence { id: want.id, sample: Box::new(sample) });
+                }
+            }
+        }
+    }
+    assert!(asked >= 2, "asked {asked} times");
+    // It was but one answer: it fails again, and is named.
+    assert_eq!(stands(&play.until_told(8_000, no_udp).1)[0].cause, Cause::CorednsUdpDead);
+}
+
+#[test]
 fn a_subject_that_is_gone_has_not_recovered() {
     let mut play = Play::new();
     play.suspect(&host_to_a(), &refused());

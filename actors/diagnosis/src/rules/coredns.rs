@@ -24,6 +24,15 @@ pub(super) struct OwnNode<'a> {
     pub tcp: PathKey,
     /// Its newest outcome.
     pub tcp_outcome: &'a Outcome,
+    /// TCP failed until just now: the process may be coming back, and what UDP said is of before.
+    pub tcp_returns: bool,
+}
+
+impl OwnNode<'_> {
+    /// Whether it is too early to say that TCP answers and UDP does not.
+    pub(super) fn settling(&self) -> Option<RuleResult> {
+        self.tcp_returns.then(|| RuleResult::Waiting("TCP is only just answering again".to_owned()))
+    }
 }
 
 /// The symptoms that every process rule starts from, or the result that ends it.
@@ -47,7 +56,9 @@ pub(super) fn own_node<'a>(view: &View<'a>, pod: &DnsPod) -> Result<OwnNode<'a>,
     let Some(seen) = view.latest(&tcp).filter(|seen| Some(seen.at) >= state.suspected) else {
         return Err(RuleResult::Waiting("TCP is being asked again".to_owned()));
     };
-    Ok(OwnNode { udp: path.clone(), udp_state: state, udp_outcome: outcome, tcp, tcp_outcome: seen.outcome })
+    let suspected = view.record.matrix.get(&tcp).is_some_and(|state| state.suspected.is_some());
+    let tcp_returns = suspected && seen.outcome.replied();
+    Ok(OwnNode { udp: path.clone(), udp_state: state, udp_outcome: outcome, tcp, tcp_outcome: seen.outcome, tcp_returns })
 }
 
 /// The node's own trouble that looks like a silent server.
@@ -83,6 +94,9 @@ fn dead(view: &View<'_>, pod: &DnsPod) -> RuleResult {
     };
     if !symptoms.tcp_outcome.replied() {
         return RuleResult::RuledOut(format!("TCP does not answer either ({})", symptoms.tcp_outcome));
+    }
+    if let Some(wait) = symptoms.settling() {
+        return wait;
     }
     let by_itself = match symptoms.udp_outcome {
         Outcome::Refused { by } => match by {
@@ -136,6 +150,9 @@ fn stuck(view: &View<'_>, pod: &DnsPod) -> RuleResult {
     }
     if !symptoms.tcp_outcome.replied() {
         return RuleResult::RuledOut(format!("TCP does not answer either ({})", symptoms.tcp_outcome));
+    }
+    if let Some(wait) = symptoms.settling() {
+        return wait;
     }
     let port = symptoms.udp_state.port;
     let listens = view.record.held(|sample| udp_listeners(sample, pod, port).map(|rows| !rows.is_empty()));

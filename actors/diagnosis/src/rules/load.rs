@@ -105,6 +105,9 @@ fn overflows(view: &View<'_>, pod: &DnsPod) -> RuleResult {
     if !matches!(symptoms.udp_outcome, Outcome::Timeout) || !symptoms.tcp_outcome.replied() {
         return RuleResult::NotApplicable;
     }
+    if let Some(wait) = symptoms.settling() {
+        return wait;
+    }
     let record = view.record;
     let port = symptoms.udp_state.port;
     let lost = |before: &Sample, after: &Sample| dropped(before, after, pod, port);

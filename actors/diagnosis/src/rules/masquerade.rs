@@ -136,7 +136,10 @@ fn one(view: &View<'_>, pod: &DnsPod, upstream: IpAddr) -> RuleResult {
 
 /// A client of an entry from the pod to the upstream that left the node as it was and was not answered.
 fn leaves_bare(groups: &[FlowGroup], own: IpAddr, upstream: IpAddr) -> Option<SocketAddr> {
-    let to_it = groups.iter().filter(|g| g.destination == SocketAddr::new(upstream, 53) && !g.masqueraded);
+    // What was sent elsewhere, to a proxy on this node perhaps, has an entry and has not left.
+    let to_it = groups
+        .iter()
+        .filter(|g| g.destination == SocketAddr::new(upstream, 53) && !g.masqueraded && g.untranslated());
     let found = to_it.flat_map(|g| &g.unanswered).find(|client| client.ip() == own).copied();
     // One entry that was masqueraded would show that the rule is there: others are of before it was.
     let answered =

@@ -1,15 +1,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::time::Duration;
+
 use nameward_kernel::cgroup::figures::CgroupFigures;
 use nameward_kernel::facts::{Reading, SocketTable};
+use nameward_messages::Now;
 use nameward_messages::namespaces::Vantage;
-use nameward_messages::probe::{Outcome, QuestionKind};
+use nameward_messages::probe::{Outcome, Purpose, QuestionKind, Suspicion};
 use nameward_messages::targets::Transport;
 use nameward_messages::verdict::{Cause, Confidence};
 
 use super::ndots;
 use crate::judge::judge;
 use crate::record::{Health, Sample};
+use crate::rules::coredns::host_path;
 use crate::rules::scenarios::{is_service, to};
 use crate::testing::process::{metrics, process};
 use crate::testing::*;
@@ -108,6 +112,27 @@ fn an_overflow_is_named_only_while_the_process_reads() {
         [(Cause::CorednsReceiveOverflow, Confidence::Probable)]
     );
     none_of(lossy(), Cause::CorednsReceiveOverflow);
+}
+
+#[test]
+fn a_process_that_is_coming_back_is_neither_stuck_nor_slow() {
+    // It hung, has been let go, and has answered once over TCP: what the samples show is of before.
+    let returning = |world: World| {
+        let mut record = world.record();
+        let tcp = host_path(record.dns_pod(&uid(DNS_A)).unwrap(), ip("10.244.1.51"), Transport::Tcp);
+        let failed = observation(tcp.clone(), Outcome::ConnectedOnly, 95_000, Purpose::Confirm);
+        let at = Now::at(Duration::from_secs(95));
+        record.matrix.suspect(&Suspicion { at, path: tcp.clone(), observations: vec![failed] });
+        record.matrix.observe(&observation(tcp, Outcome::Answered, 99_000, Purpose::Round));
+        record
+    };
+    let causes = |record| judge(&record).findings.into_iter().map(|f| f.cause).collect::<Vec<_>>();
+    assert_eq!(causes(overflowing().record()), [Cause::CorednsReceiveOverflow]);
+    assert_eq!(causes(returning(overflowing())), []);
+    let still = |sample: &mut Sample| metrics(sample).udp_requests = Some(100);
+    let stuck = || lossy().both(full(0)).newest(full(1744)).both(still);
+    assert_eq!(causes(stuck().record()), [Cause::CorednsUdpStuck]);
+    assert_eq!(causes(returning(stuck())), []);
 }
 
 #[test]
