@@ -33,7 +33,7 @@ SELECTION = udp-dead udp-stuck hung oom-killed rolling-update api-down healthy@n
   service-selector-changed two-iptables-backends conntrack-insert-failed node-local-dns-dead upstream-dead wrong-answer \
   zone-mismatch aaaa-broken wrong-nameserver loopback-nameserver quiet-network-policy quiet-node-local-dns
 selection: build
-	$(NAMEWARD) simulate $(SELECTION) --controls --jobs 5
+	$(NAMEWARD) simulate $(SELECTION) --controls --jobs 5 --again
 	$(NAMEWARD) simulate udp-dead --panics
 
 # Every scenario, in every data plane that makes a difference to it, with what remedies heal once more without them. Each run holds

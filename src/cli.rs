@@ -154,6 +154,9 @@ pub(crate) struct SimulateArgs {
     /// Scenarios at once; 0: as cores allow.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) jobs: usize,
+    /// Run what did not pass once more when all others are done, and say so: on a busy machine times are not kept.
+    #[arg(long, conflicts_with = "watch")]
+    pub(crate) again: bool,
     /// Timeline for people or JSON for programs, one object per scenario.
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) output: Output,

@@ -23,12 +23,44 @@ pub(crate) fn simulate(args: &SimulateArgs) -> Result<Found, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = if args.jobs == 0 { cores * 5 } else { args.jobs };
     let jobs = if args.watch { 1 } else { jobs };
-    let many = scenarios.len() > 1;
 
-    let mut failed = Vec::new();
-    let results = run(&scenarios, options, jobs, |index, told| {
+    let mut results = round(&scenarios, options, jobs, args.output)?;
+    let failed: Vec<usize> = (0..results.len()).filter(|index| !results[*index].passed).collect();
+    let mut late = Vec::new();
+    if args.again && !failed.is_empty() {
+        if args.output == Output::Text {
+            output::line(&format!("\n{} did not pass: once more", failed.len()));
+        }
+        let repeated: Vec<Scenario> = failed.iter().filter_map(|index| scenarios.get(*index).cloned()).collect();
+        for (index, result) in failed.into_iter().zip(round(&repeated, options, jobs.min(cores), args.output)?) {
+            if result.passed {
+                late.push(result.scenario.clone());
+            }
+            results[index] = result;
+        }
+    }
+    if let Some(file) = &args.faults_table {
+        table(file, &scenarios, &results)?;
+    }
+    let passed = results.iter().filter(|r| r.passed).count();
+    let all = passed == scenarios.len();
+    if args.output == Output::Text {
+        output::line("");
+        output::line(&format!("{passed} of {} passed", scenarios.len()));
+        if !late.is_empty() {
+            output::line(&format!("at the second try only: {}", late.join(", ")));
+        }
+    }
+    Ok(if all { Found::Healthy } else { Found::Unhealthy })
+}
+
+/// Runs scenarios and tells what they tell; one result for each, in their order.
+fn round(scenarios: &[Scenario], options: Options, jobs: usize, form: Output) -> Result<Vec<ScenarioResult>, Failure> {
+    let many = scenarios.len() > 1;
+    let mut broken = Vec::new();
+    let results = run(scenarios, options, jobs, |index, told| {
         let name = scenarios.get(index).map_or("", |s| s.name.as_str());
-        match (args.output, told) {
+        match (form, told) {
             (Output::Text, Told::Entry(entry)) if !many => tell(entry),
             (Output::Text, Told::Entry(entry)) if entry.kind == EntryKind::Progress => {}
             (Output::Text, Told::Entry(entry)) => progress(&format!("{name}: {}", entry.text)),
@@ -45,31 +77,18 @@ pub(crate) fn simulate(args: &SimulateArgs) -> Result<Found, Failure> {
             (Output::Json, Told::Entry(entry)) => progress(&format!("{name}: {}", entry.text)),
             (_, Told::Healthy) => {}
             (_, Told::Failed(why)) => {
-                failed.push(index);
+                broken.push(index);
                 output::error(&format!("nameward: {name}: {why}"));
             }
         }
     })
     .map_err(|e| Failure::could_not("the simulation cannot be started", e))?;
-
-    if args.output == Output::Json {
+    if form == Output::Json {
         // One object per scenario, also for those that broke down.
-        results
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| failed.contains(index))
-            .for_each(|(_, result)| output::json(result));
+        let broken = results.iter().enumerate().filter(|(index, _)| broken.contains(index));
+        broken.for_each(|(_, result)| output::json(result));
     }
-    if let Some(file) = &args.faults_table {
-        table(file, &scenarios, &results)?;
-    }
-    let passed = results.iter().filter(|r| r.passed).count();
-    let all = passed == scenarios.len();
-    if args.output == Output::Text {
-        output::line("");
-        output::line(&format!("{passed} of {} passed", scenarios.len()));
-    }
-    Ok(if all { Found::Healthy } else { Found::Unhealthy })
+    Ok(results)
 }
 
 /// What failed is no measure of anything.
