@@ -29,8 +29,9 @@ use crate::{output, run};
 
 /// How long the API may take to name anything to ask.
 const FIRST_ANSWER: Duration = Duration::from_secs(12);
-/// How long what fails may take to be named: confirmation, two samples, and the wait of `unexplained`.
-const NAMING: Duration = Duration::from_secs(30);
+/// How long what fails may take to be named: confirmation, two samples, and the wait of `unexplained` or for kube-proxy, which are
+/// counted from when this process was first told of the endpoints.
+const NAMING: Duration = Duration::from_secs(45);
 /// How often what was found is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 

@@ -72,6 +72,9 @@ impl Act<'_> {
         let recorded = recoveries(self.cluster);
         self.zero = Instant::now();
         let (undo, fulfilled) = self.faults().await?;
+        if expect.recover_within.is_none() {
+            self.observer.doubt_recovery();
+        }
         if expect.recorded && recoveries(self.cluster) <= recorded {
             self.violations(vec!["no agent recorded that what failed healed by itself".to_owned()]);
         }

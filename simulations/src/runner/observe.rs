@@ -13,6 +13,9 @@ use super::world::World;
 use crate::apiserver::{Handle, LogEntry};
 use crate::result::{EntryKind, FoundRemedy, FoundVerdict, ScenarioResult, TimelineEntry};
 
+/// Looks in a row at which every path must answer to count as recovered where nothing should have healed it.
+const STEADY: u32 = 8;
+
 /// Gathers what was seen since the cluster was found healthy.
 #[derive(Debug, Default)]
 pub(super) struct Observer {
@@ -65,6 +68,14 @@ impl Observer {
     /// Whether DNS answered on every path at two looks in a row.
     pub(super) fn clean(&self) -> bool {
         self.clean_looks >= 2
+    }
+
+    /// Where nothing should heal: what fails for some queries only is met by none of the runner's own now and then, so well is
+    /// what has been so for [`STEADY`] looks.
+    pub(super) fn doubt_recovery(&mut self) {
+        if self.clean_looks < STEADY {
+            self.result.recovered_s = None;
+        }
     }
 
     fn tell(&mut self, at_s: f64, kind: EntryKind, text: String, details: Vec<String>) {

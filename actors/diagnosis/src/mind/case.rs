@@ -76,7 +76,9 @@ impl Case {
             }
             self.under_way = None;
         }
-        now.mono >= self.next
+        // What was asked after the last sample belongs between it and the next.
+        let asked = self.recheck.as_ref().is_some_and(|recheck| recheck.awaited(now.mono));
+        !asked && now.mono >= self.next
     }
 
     pub(super) fn collecting(&mut self, now: Now, id: u64) {
@@ -150,6 +152,7 @@ impl Case {
     }
 
     pub(super) fn deadline(&self) -> Mono {
-        if self.under_way.is_some() { self.review } else { self.review.min(self.next) }
+        let awaits = self.under_way.is_some() || self.recheck.as_ref().is_some_and(|recheck| recheck.open());
+        if awaits { self.review } else { self.review.min(self.next) }
     }
 }

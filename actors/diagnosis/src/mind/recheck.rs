@@ -33,6 +33,16 @@ impl Recheck {
     pub(super) fn answered(&mut self, id: &RequestId) {
         self.answered |= self.request == *id;
     }
+
+    /// The answer has not come yet.
+    pub(super) fn open(&self) -> bool {
+        !self.answered
+    }
+
+    /// The answer has not come yet, and may still come.
+    pub(super) fn awaited(&self, now: Mono) -> bool {
+        self.open() && now.since(self.since) < LOST
+    }
 }
 
 impl DiagnosisMind {
@@ -45,9 +55,8 @@ impl DiagnosisMind {
         if finding.cause == Cause::Unexplained || !recheck.paths.iter().any(concerned) {
             return true;
         }
-        let lost = now.since(recheck.since) >= LOST;
-        if !recheck.answered {
-            return lost;
+        if recheck.open() {
+            return !recheck.awaited(now);
         }
         finding.explains.iter().any(|path| self.failed_since(path, recheck.since))
     }

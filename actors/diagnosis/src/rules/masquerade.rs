@@ -141,9 +141,11 @@ fn leaves_bare(groups: &[FlowGroup], own: IpAddr, upstream: IpAddr) -> Option<So
         .iter()
         .filter(|g| g.destination == SocketAddr::new(upstream, 53) && !g.masqueraded && g.untranslated());
     let found = to_it.flat_map(|g| &g.unanswered).find(|client| client.ip() == own).copied();
-    // One entry that was masqueraded would show that the rule is there: others are of before it was.
-    let answered =
-        groups.iter().any(|g| g.destination == SocketAddr::new(upstream, 53) && g.masqueraded && g.replied > 0);
+    // One entry that was masqueraded would show that the rule is there: others are of before it was. And where one that was not
+    // is answered, the network knows the pods' addresses: what has no answer yet was sent just now.
+    let answered = groups
+        .iter()
+        .any(|g| g.destination == SocketAddr::new(upstream, 53) && (g.masqueraded || g.untranslated()) && g.replied > 0);
     found.filter(|_| !answered)
 }
 
