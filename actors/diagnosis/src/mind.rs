@@ -375,7 +375,8 @@ impl DiagnosisMind {
         let complained = !self.complaints_here().is_empty();
         let misfits = self.misfits.iter().map(|pod| pod.uid.clone());
         let here = self.namespaces.keys().cloned().chain(misfits).collect();
-        Known { dns, here, complained }
+        let samples = self.case.as_ref().map_or(0, |case| case.samples().2);
+        Known { dns, here, samples, complained }
     }
 
     fn killed_lately(&self, now: Now) -> bool {

@@ -15,6 +15,10 @@ use crate::finding::Finding;
 /// An answer that has not come within this time is not waited for any longer.
 const LOST: Duration = Duration::from_secs(4);
 
+/// Causes that lose some queries and let others pass: that one is answered says nothing against them.
+const LOSE_SOME: [Cause; 4] =
+    [Cause::ConntrackInsertFailed, Cause::ForwardLimitReached, Cause::UpstreamThrottled, Cause::SearchAmplification];
+
 /// The paths that were asked again after the newest sample.
 #[derive(Debug)]
 pub(super) struct Recheck {
@@ -52,7 +56,10 @@ impl DiagnosisMind {
         let Some(recheck) = self.case.as_ref().and_then(|case| case.recheck.as_ref()) else { return true };
         let concerned = |path: &PathKey| finding.explains.contains(path);
         // What is unexplained rests on no evidence that could straddle anything, and has failed for long.
-        if finding.cause == Cause::Unexplained || !recheck.paths.iter().any(concerned) {
+        if finding.cause == Cause::Unexplained
+            || LOSE_SOME.contains(&finding.cause)
+            || !recheck.paths.iter().any(concerned)
+        {
             return true;
         }
         if recheck.open() {

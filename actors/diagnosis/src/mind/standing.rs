@@ -15,6 +15,8 @@ use crate::matrix::Matrix;
 /// A verdict that a judgement does not confirm, while its paths still fail, stands for this long: evidence that could
 /// not be read for once must not reset the time that it has stood.
 const GRACE: Duration = Duration::from_secs(6);
+/// And for so many samples more: on a busy node they are rare.
+const GRACE_SAMPLES: u32 = 2;
 /// The same for what was found since other nodes complain.
 const GRACE_FOR_OTHERS: Duration = Duration::from_secs(40);
 /// A verdict that stands unchanged is told again this often.
@@ -25,7 +27,8 @@ struct Standing {
     verdict: Verdict,
     explains: BTreeSet<PathKey>,
     told: Mono,
-    missing_since: Option<Mono>,
+    /// Since when a judgement does not confirm it, and the number of samples at that time.
+    missing_since: Option<(Mono, u32)>,
 }
 
 /// The verdicts that stand.
@@ -79,10 +82,13 @@ impl Ledger {
                 judgement.findings.iter().any(|f| f.cause != Cause::Unexplained && f.explains.contains(*path))
             };
             let replaced = !still.is_empty() && still.iter().all(elsewhere);
-            let since = *standing.missing_since.get_or_insert(now.mono);
+            let (since, samples) = *standing.missing_since.get_or_insert((now.mono, known.samples));
+            let looked_again = known.samples == 0 || known.samples.saturating_sub(samples) >= GRACE_SAMPLES;
+            let waited = now.mono.since(since);
             // What others send moves the counters, once per round of theirs.
             let grace = if standing.explains.is_empty() { GRACE_FOR_OTHERS } else { GRACE };
-            if here && !recovered && !replaced && now.mono.since(since) < grace {
+            let patience = waited < grace || (!looked_again && waited < grace * 5);
+            if here && !recovered && !replaced && patience {
                 return true;
             }
             let recovered = recovered && here && standing.is_asked(matrix);
@@ -126,7 +132,7 @@ impl Ledger {
         let weaker = finding.confidence == Confidence::Probable && standing.verdict.confidence == Confidence::Certain;
         if weaker {
             // What was certain is not taken back because one reading failed.
-            let since = *standing.missing_since.get_or_insert(now.mono);
+            let (since, _) = *standing.missing_since.get_or_insert((now.mono, 0));
             if now.mono.since(since) < GRACE {
                 return;
             }
@@ -155,6 +161,8 @@ pub(super) struct Known {
     pub(super) dns: BTreeSet<PodUid>,
     /// Pods of this node that are probed from.
     pub(super) here: BTreeSet<PodUid>,
+    /// Samples so far in the open case; 0: there is none.
+    pub(super) samples: u32,
     /// Other nodes complain of a CoreDNS pod of this one: what was found from that explains no path of this node's own.
     pub(super) complained: bool,
 }

@@ -71,20 +71,18 @@ fn one(view: &View<'_>, pod: &DnsPod, upstream: IpAddr) -> RuleResult {
     if by_pod.outcome != Outcome::Timeout {
         return RuleResult::RuledOut(format!("{upstream} and CoreDNS: {}", by_pod.outcome));
     }
-    let bare = |sample: &Sample| {
-        let groups = sample.host.flows.value()?;
-        Some(pod.ips.iter().any(|own| leaves_bare(groups, *own, upstream).is_some()))
+    let both = |before: &Sample, after: &Sample| {
+        let (before, after) = (before.host.flows.value()?, after.host.flows.value()?);
+        Some(pod.ips.iter().find_map(|own| Some((*own, leaves_bare(before, after, *own, upstream)?))))
     };
+    let bare = record.moved(|before, after| both(before, after).map(|found| found.is_some()));
     let against = "what CoreDNS sends to the upstream is masqueraded, answered, or does not leave the node";
-    let mut sure = match confidence(record, record.held(bare), false, against) {
+    let mut sure = match confidence(record, bare, false, against) {
         Ok(sure) => sure,
         Err(result) => return result,
     };
-    let found = record.current.as_ref().and_then(|sample| {
-        let groups = sample.host.flows.value()?;
-        pod.ips.iter().find_map(|own| leaves_bare(groups, *own, upstream).map(|client| (*own, client, sample)))
-    });
-    let Some((own, client, sample)) = found else { return RuleResult::NotApplicable };
+    let (Some(before), Some(sample)) = (&record.previous, &record.current) else { return RuleResult::NotApplicable };
+    let Some((own, client)) = both(before, sample).flatten() else { return RuleResult::NotApplicable };
     let mut evidence = vec![
         probe_line(path, state.failing.as_ref().unwrap_or(&state.last)),
         line(by_host),
@@ -134,19 +132,30 @@ fn one(view: &View<'_>, pod: &DnsPod, upstream: IpAddr) -> RuleResult {
     }])
 }
 
-/// A client of an entry from the pod to the upstream that left the node as it was and was not answered.
-fn leaves_bare(groups: &[FlowGroup], own: IpAddr, upstream: IpAddr) -> Option<SocketAddr> {
-    // What was sent elsewhere, to a proxy on this node perhaps, has an entry and has not left.
-    let to_it = groups
-        .iter()
-        .filter(|g| g.destination == SocketAddr::new(upstream, 53) && !g.masqueraded && g.untranslated());
-    let found = to_it.flat_map(|g| &g.unanswered).find(|client| client.ip() == own).copied();
-    // One entry that was masqueraded would show that the rule is there: others are of before it was. And where one that was not
-    // is answered, the network knows the pods' addresses: what has no answer yet was sent just now.
-    let answered = groups
-        .iter()
-        .any(|g| g.destination == SocketAddr::new(upstream, 53) && (g.masqueraded || g.untranslated()) && g.replied > 0);
-    found.filter(|_| !answered)
+/// A client of an entry from the pod to the upstream that left the node as it was and was not answered, in both samples: what
+/// is in one alone may have been sent just then.
+fn leaves_bare(before: &[FlowGroup], after: &[FlowGroup], own: IpAddr, upstream: IpAddr) -> Option<SocketAddr> {
+    let upstream = SocketAddr::new(upstream, 53);
+    // One entry that was masqueraded would show that the rule is there: others are of before it was.
+    if after.iter().any(|g| g.destination == upstream && g.masqueraded && g.replied > 0) {
+        return None;
+    }
+    let old: Vec<&FlowGroup> = bare(before, upstream).collect();
+    for group in bare(after, upstream) {
+        let known = |client: &SocketAddr| old.iter().any(|g| g.clients.contains(client));
+        // The network knows the pods' addresses if it has answered one since.
+        let answered = |client: &&SocketAddr| !known(client) && !group.unanswered.contains(client);
+        if group.clients.iter().filter(|client| client.ip() == own).any(|client| answered(&client)) {
+            return None;
+        }
+    }
+    let lost = |client: &&SocketAddr| client.ip() == own && old.iter().any(|g| g.unanswered.contains(*client));
+    bare(after, upstream).flat_map(|g| &g.unanswered).find(lost).copied()
+}
+
+/// Entries to the upstream that were neither masqueraded nor sent elsewhere, to a proxy on this node perhaps.
+fn bare(groups: &[FlowGroup], upstream: SocketAddr) -> impl Iterator<Item = &FlowGroup> {
+    groups.iter().filter(move |g| g.destination == upstream && !g.masqueraded && g.untranslated())
 }
 
 fn vantage(record: &EvidenceRecord, uid: &PodUid) -> Option<Vantage> {

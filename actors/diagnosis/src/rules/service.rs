@@ -179,6 +179,10 @@ pub fn stale(view: &View<'_>) -> RuleResult {
     if let Some(result) = unsettled(record) {
         return result;
     }
+    let locked = |sample: &Sample| backends::is_locked_out(record, service, sample, &ways) == Some(true);
+    if [&record.previous, &record.current].into_iter().flatten().any(|sample| locked(sample)) {
+        return RuleResult::Waiting("the xtables lock was held a moment ago: kube-proxy may still follow".to_owned());
+    }
     let found = record.current.as_ref().and_then(|s| wrong(s)).unwrap_or_default();
     let verdict = record.current.as_ref().and_then(|s| compare(record, service, s));
     let read = where_read(record, verdict.as_ref());

@@ -134,6 +134,14 @@ fn a_host_without_a_route_is_not_kube_proxys_fault() {
 }
 
 #[test]
+fn rules_that_a_lock_kept_back_until_just_now_are_not_stale_yet() {
+    let world =
+        || World::healthy().paths(|p| is_service(p).then_some(Outcome::Timeout)).both(legacy_alone(old_rules()));
+    assert_eq!(causes(world().both(locked(false))).0, [Cause::ServiceRulesStale]);
+    assert_eq!(causes(world().both(locked(true)).newest(locked(false))).0, []);
+}
+
+#[test]
 fn a_lock_that_is_held_while_the_rules_are_right_is_no_fault() {
     let world = World::healthy()
         .paths(|p| is_service(p).then_some(Outcome::Timeout))
@@ -182,6 +190,21 @@ fn an_upstream_that_is_filtered_is_not_a_missing_masquerade() {
     let (found, judgement) = causes(bare().both(flows(Vec::new())));
     assert!(!found.contains(&Cause::MasqueradeMissing));
     assert!(why(&judgement, "masquerade-missing").contains("does not leave the node"));
+    let bare_flow = || group("172.30.0.254:53", "172.30.0.254:53", &["10.244.1.51:32000"], 0);
+    // What is in one sample alone was sent just then.
+    let (found, _) = causes(bare().both(flows(Vec::new())).newest(flows(vec![bare_flow()])));
+    assert!(!found.contains(&Cause::MasqueradeMissing));
+    // The network answers the pod's own address: an upstream that drops some.
+    let mut more = bare_flow();
+    more.clients.push("10.244.1.51:40123".parse().unwrap());
+    more.replied = 1;
+    let (found, _) = causes(bare().both(flows(vec![bare_flow()])).newest(flows(vec![more])));
+    assert!(!found.contains(&Cause::MasqueradeMissing));
+    // A proxy took it over.
+    let mut proxied = bare_flow();
+    proxied.endpoint = "10.244.1.1:5353".parse().unwrap();
+    let (found, _) = causes(bare().both(flows(vec![proxied])));
+    assert!(!found.contains(&Cause::MasqueradeMissing));
     // CoreDNS answers SERVFAIL for a reason of its own (F20): internal names fail, too.
     let (found, _) = causes(
         bare().paths(|p| (!external(p) && super::scenarios::to(p, DNS_A)).then_some(Outcome::Rcode { rcode: 2 })),
