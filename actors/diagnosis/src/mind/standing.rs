@@ -10,7 +10,7 @@ use nameward_messages::{Mono, Now, PodUid};
 use super::Output;
 use crate::finding::Finding;
 use crate::judge::Judgement;
-use crate::matrix::Matrix;
+use crate::matrix::{Matrix, target_pod};
 
 /// A verdict that a judgement does not confirm, while its paths still fail, stands for this long: evidence that could
 /// not be read for once must not reset the time that it has stood.
@@ -46,11 +46,12 @@ impl Ledger {
         }
     }
 
-    /// Whether a cause stands for this pod, or for the whole of this node or more.
+    /// Whether a cause stands for this pod, for another that takes what is sent to it, or for the whole of this node or more.
     pub(super) fn names(&self, pod: &PodUid) -> bool {
         self.standing.iter().any(|(key, standing)| {
             let wide = matches!(standing.verdict.scope, Scope::Node | Scope::Cluster);
-            key.cause != Cause::Unexplained && (wide || key.subject.uid.as_ref() == Some(pod))
+            let takes = || standing.explains.iter().any(|path| target_pod(path) == Some(pod));
+            key.cause != Cause::Unexplained && (wide || key.subject.uid.as_ref() == Some(pod) || takes())
         })
     }
 
