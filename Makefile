@@ -1,14 +1,17 @@
 # Two commands do everything on a fresh Debian or Ubuntu machine that has rustup: `make demo` and `make test`.
-.PHONY: demo test setup build lint unit selection scenarios faults fuzz bench crds
+.PHONY: demo test setup build lint rules unit selection scenarios faults fuzz bench crds ladders manifests metrics rights seeds
 
 CARGO ?= cargo
 NAMEWARD = $(or $(CARGO_TARGET_DIR),target)/debug/nameward
+# The unit tests compile the program as well; for them a few libraries have other features, and compiling it once more for the
+# scenarios would compile most of it again.
+COMPILED = $(if $(filter test unit,$(MAKECMDGOALS)),unit,build)
 
 # An incident in the simulated cluster, found and healed before your eyes.
 demo: setup build
 	$(NAMEWARD) simulate udp-dead
 
-test: lint unit selection
+test: lint rules unit selection
 
 setup:
 	@.ci/setup
@@ -21,6 +24,11 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --workspace --all-targets --all-features -- -D warnings
 
+# Prometheus rules: their syntax, their tests against series, and the names of all metrics.
+rules:
+	@.ci/setup tests
+	@deploy/prometheus/check
+
 unit:
 	@.ci/setup tests
 	$(CARGO) test --quiet --workspace --all-features --no-fail-fast
@@ -32,18 +40,24 @@ SELECTION = udp-dead udp-stuck hung oom-killed rolling-update api-down healthy@n
   network-policy-kube-router pod-filter-drop coredns-udp-filtered service-rules-missing service-rules-missing@nftables \
   service-selector-changed two-iptables-backends conntrack-insert-failed node-local-dns-dead upstream-dead wrong-answer \
   zone-mismatch aaaa-broken wrong-nameserver loopback-nameserver quiet-network-policy quiet-node-local-dns
-selection: build
+selection: $(COMPILED)
 	$(NAMEWARD) simulate $(SELECTION) --controls --jobs 5 --again
 	$(NAMEWARD) simulate udp-dead --panics
 
 # Every scenario, in every data plane that makes a difference to it, with what remedies heal once more without them. Each run holds
 # two controls of its own: a quiet time before the fault, and the fault lifted.
-scenarios: build
+scenarios: $(COMPILED)
 	$(NAMEWARD) simulate --all --once --controls
 
 # docs/faults.md from a run of every scenario in every data plane.
 faults: build
 	$(NAMEWARD) simulate --all --faults-table docs/faults.md
+
+# The minds of whole fleets in virtual time (docs/virtual-time.md): SEEDS histories, beginning with FROM, in a profile of its own.
+SEEDS ?= 1000
+FROM ?= 0
+seeds:
+	$(CARGO) run --quiet --profile seeds -- simulate --virtual --seeds $(SEEDS) --from $(FROM)
 
 # Every parser of what others write, for a bounded time: SECONDS each.
 SECONDS_EACH ?= 10
@@ -59,3 +73,22 @@ bench:
 # Writes the custom resource definitions from the types.
 crds:
 	NAMEWARD_WRITE_CRDS=1 $(CARGO) test --quiet -p nameward-cluster --features io crd
+
+# Renders deploy/rbac, deploy/admission and deploy/kustomize from the chart, and checks all of it.
+manifests:
+	.ci/manifests write
+
+# docs/ladders.md, from the ladders.
+ladders:
+	NAMEWARD_WRITE_DOCS=1 $(CARGO) test --quiet -p nameward-config ladders
+
+# docs/metrics.md and the text that promtool lints, from the list of metrics.
+metrics:
+	NAMEWARD_WRITE_DOCS=1 $(CARGO) test --quiet -p nameward-metrics --test pure docs::
+
+# Every scenario, and whether the shipped roles fit them: no right unused, none missing.
+rights: build
+	rm -rf target/rights && mkdir -p target/rights
+	.ci/tools >/dev/null
+	NAMEWARD_SIMULATION_LOGS=$(CURDIR)/target/rights $(NAMEWARD) simulate --all --once --again
+	.ci/rights target/rights

@@ -116,14 +116,45 @@ pub(crate) struct DiagnoseArgs {
     pub(crate) output: Output,
 }
 
+/// What is simulated in virtual time.
+#[derive(Debug, Args)]
+pub(crate) struct FleetArgs {
+    /// With --virtual: so many seeds.
+    #[arg(long, default_value_t = 100, requires = "in_virtual_time", value_name = "N")]
+    pub(crate) seeds: u64,
+    /// With --virtual: begin with this seed.
+    #[arg(long, default_value_t = 0, requires = "in_virtual_time", value_name = "SEED")]
+    pub(crate) from: u64,
+    /// With --virtual: this seed alone.
+    #[arg(long, requires = "in_virtual_time", conflicts_with_all = ["seeds", "from"], value_name = "SEED")]
+    pub(crate) seed: Option<u64>,
+    /// With --virtual: tell everything that happened, not only the end of what failed.
+    #[arg(long, requires = "in_virtual_time")]
+    pub(crate) trace: bool,
+    /// With --virtual: so many nodes in every history, instead of what the seed says.
+    #[arg(long, requires = "in_virtual_time", value_name = "N")]
+    pub(crate) nodes: Option<usize>,
+    /// With --virtual: so many days of a healthy cluster with rollouts, drains and 1 % loss, in which nothing may be remedied.
+    #[arg(long, requires = "in_virtual_time", value_name = "N")]
+    pub(crate) days: Option<u32>,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  nameward simulate --list\n  nameward simulate udp-dead\n  \
 nameward simulate --all --output json\n  nameward simulate udp-dead --watch   keep the cluster running afterwards\n  \
-nameward simulate ./my-outage.toml\n\nRuns as root or as an ordinary user, in namespaces of its own: killing it leaves nothing behind.")]
+nameward simulate ./my-outage.toml\n  \
+nameward simulate --virtual --seeds 1000          a thousand histories in virtual time\n  \
+nameward simulate --virtual --seed 4711 --trace   one of them, told in full\n  \
+nameward simulate --virtual --days 30 --nodes 5   a month of a healthy cluster\n\nRuns as root or as an ordinary user, in namespaces of its own: killing it leaves nothing behind.")]
 pub(crate) struct SimulateArgs {
     /// A scenario by name, or a file.
-    #[arg(required_unless_present_any = ["all", "list"])]
+    #[arg(required_unless_present_any = ["all", "list", "in_virtual_time"])]
     pub(crate) scenario: Vec<String>,
+    /// In virtual time instead: the minds of a whole fleet, one history per seed, every invariant judged after every event.
+    #[arg(long = "virtual", conflicts_with_all = ["scenario", "all", "list", "watch"])]
+    pub(crate) in_virtual_time: bool,
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
     /// Every scenario, in every data plane that it has.
     #[arg(long, conflicts_with = "scenario")]
     pub(crate) all: bool,

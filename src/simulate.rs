@@ -13,7 +13,12 @@ use crate::output;
 
 const NOTHING_ELSE: &str = "      and nothing else was changed but Nameward's own objects, by the API server's log and the kernel state of both nodes";
 
+mod fleet;
+
 pub(crate) fn simulate(args: &SimulateArgs) -> Result<Found, Failure> {
+    if args.in_virtual_time {
+        return fleet::simulate(&args.fleet, args.output);
+    }
     if args.list {
         return list(args.output);
     }

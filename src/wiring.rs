@@ -119,7 +119,10 @@ impl Core {
                 diagnosis.tell(DiagnosisMessage::Complaints(orders.complaints.clone()));
                 prober.tell(ProberMessage::Orders(orders));
             }
-            Tell::KillSwitch(_) | Tell::View(_) | Tell::Stage(_) => {}
+            Tell::KillSwitch(switch) => {
+                diagnosis.tell(DiagnosisMessage::KillSwitch(switch));
+            }
+            Tell::View(_) | Tell::Stage(_) => {}
         })
     }
 
@@ -252,6 +255,7 @@ pub(crate) fn start(supervisor: &mut Supervisor, parts: &Parts, pages: &Pages) -
     let (metrics, metrics_inbox) = inbox::<MetricsInput>(ActorName::Metrics, 2 * INBOX);
     reconfigure.push(to(&metrics, MetricsInput::Reconfigure));
     let (config, pages) = (Arc::clone(&parts.config), pages.clone());
+    pages.watch_pause_file(PAUSE_FILE.into());
     supervisor.start(metrics_inbox, move || MetricsActor::new(&config, pages.clone()));
 
     let mut watcher: Vec<Listener<Tell>> = vec![to_metrics(&metrics)];
@@ -274,6 +278,7 @@ fn to_metrics(metrics: &Outlet<MetricsInput>) -> Listener<Tell> {
             Tell::OomKilled(kill) => metrics.tell(MetricsInput::Oom(kill)),
             Tell::Orders(orders) => metrics.tell(MetricsInput::Orders(Arc::new(orders))),
             Tell::Stage(stage) => metrics.tell(MetricsInput::Api { reachable: matches!(stage, Stage::Ready) }),
+            Tell::KillSwitch(switch) => metrics.tell(MetricsInput::KillSwitch(switch)),
             Tell::View(view) => {
                 let now: BTreeSet<String> = view.incidents.iter().map(|i| i.name.clone()).collect();
                 let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -285,9 +290,9 @@ fn to_metrics(metrics: &Outlet<MetricsInput>) -> Listener<Tell> {
                     let (name, spec) = (incident.name.clone(), incident.spec.clone());
                     metrics.tell(MetricsInput::Incident { name, spec, status: incident.status.clone() });
                 }
-                return;
+                metrics.tell(MetricsInput::View(view))
             }
-            Tell::Pod(_) | Tell::Coredns(_) | Tell::Misfits(_) | Tell::Rollout(_) | Tell::KillSwitch(_) => return,
+            Tell::Pod(_) | Tell::Coredns(_) | Tell::Misfits(_) | Tell::Rollout(_) => return,
         };
     })
 }
@@ -316,13 +321,16 @@ fn start_agent(
 
     let records: Vec<Listener<RemedyRecord>> =
         vec![to(&reporter, ReporterMessage::Remedy), to(metrics, MetricsInput::Remedy)];
+    let wiring =
+        NodeWiring::new(parts.node.clone(), parts.pool.clone(), records, to(&core.prober.0, ProberMessage::Request));
     let config = Arc::clone(&parts.config);
-    supervisor.start(node_inbox, move || NodeRemedyActor::new(&config, NodeWiring { listeners: records.clone() }));
+    supervisor.start(node_inbox, move || NodeRemedyActor::new(&config, wiring.clone()));
 
     let answers: Listener<ProberTells> = {
-        let reporter = reporter.clone();
+        let (reporter, node) = (reporter.clone(), node.clone());
         Arc::new(move |tell| {
             if let ProberTells::Answer(answer) = tell {
+                node.tell(NodeMessage::Answer(Arc::clone(&answer)));
                 reporter.tell(ReporterMessage::Answer(answer));
             }
         })
@@ -349,7 +357,10 @@ fn start_agent(
 fn to_agent(reporter: Outlet<ReporterMessage>, node: Outlet<NodeMessage>) -> Listener<Tell> {
     Arc::new(move |tell| {
         let _ = match tell {
-            Tell::Targets(targets) => reporter.tell(ReporterMessage::Targets(targets)),
+            Tell::Targets(targets) => {
+                node.tell(NodeMessage::Targets(Arc::clone(&targets)));
+                reporter.tell(ReporterMessage::Targets(targets))
+            }
             Tell::Orders(orders) => {
                 node.tell(NodeMessage::Orders(orders.clone()));
                 reporter.tell(ReporterMessage::Orders(orders))
@@ -380,7 +391,10 @@ fn start_coordinator(
     let acts: Listener<SharedRemedyTells> = {
         let metrics = metrics.clone();
         Arc::new(move |tell| {
-            if let SharedRemedyTells::Record { record, .. } = tell {
+            if let SharedRemedyTells::Record { record, reason, .. } = tell {
+                if let Some(reason) = reason {
+                    metrics.tell(MetricsInput::Refused { kind: record.kind, reason });
+                }
                 metrics.tell(MetricsInput::Remedy(record));
             }
         })
@@ -401,6 +415,8 @@ fn start_coordinator(
         leases,
         plans,
         records: vec![to(metrics, |(_, record): (String, RemedyRecord)| MetricsInput::Remedy(record))],
+        refusals: vec![to(metrics, |(kind, reason)| MetricsInput::Refused { kind, reason })],
+        breakers: vec![to(metrics, |(breaker, open)| MetricsInput::Breaker { breaker, open })],
         pause_file: PAUSE_FILE.into(),
     };
     let config = Arc::clone(&parts.config);

@@ -2,7 +2,9 @@
 //!
 //! [`Config::default`] is what runs without a file; `config/nameward.toml` spells the same values with notes.
 
+pub mod ceilings;
 mod env;
+pub mod ladders;
 pub mod load;
 mod rules;
 mod schema;

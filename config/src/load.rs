@@ -133,9 +133,9 @@ pub fn load_text(name: &str, text: &str, env: impl IntoIterator<Item = (String, 
                 .iter()
                 .find(|v| v.path.join(".") == key)
                 .map(|v| v.variable.clone())
-                .or_else(|| spans.get(key).map(|at| places.at(*at)))
+                .or_else(|| spans.get(&*key).map(|at| places.at(*at)))
                 .unwrap_or_else(|| name.to_owned());
-            Problem { place, key: key.to_owned(), what }
+            Problem { place, key: key.into_owned(), what }
         })
         .collect();
     problems.extend(broken);

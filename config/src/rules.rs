@@ -1,15 +1,17 @@
 //! What must hold between settings, and within one where its type does not say it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::settings::Config;
+use crate::{ceilings, ladders};
 
 /// The key and what is wrong with it, for every rule that is broken.
-pub(crate) fn check(c: &Config) -> Vec<(&'static str, String)> {
+pub(crate) fn check(c: &Config) -> Vec<(Cow<'static, str>, String)> {
     let mut broken = Vec::new();
     let mut must = |holds: bool, key: &'static str, what: String| {
         if !holds {
-            broken.push((key, what));
+            broken.push((Cow::Borrowed(key), what));
         }
     };
     let (probe, remedy, coordinator) = (&c.probe, &c.remedy, &c.coordinator);
@@ -74,13 +76,30 @@ pub(crate) fn check(c: &Config) -> Vec<(&'static str, String)> {
     );
 
     must(
-        (1.1..=4.0).contains(&remedy.memory_factor),
+        (1.1..=ceilings::MEMORY_FACTOR).contains(&remedy.memory_factor),
         "remedy.memory_factor",
         format!("must be from 1.1 to 4, not {}", remedy.memory_factor),
     );
-    must((16 << 20..=16 << 30).contains(&remedy.memory_cap.0), "remedy.memory_cap", "must be from 16Mi to 16Gi".into());
-    must((1..=3).contains(&remedy.shared_per_hour), "remedy.shared_per_hour", "must be from 1 to 3".into());
-    must((1..=3).contains(&remedy.tries_per_target), "remedy.tries_per_target", "must be from 1 to 3".into());
+    must(
+        (16 << 20..=ceilings::MEMORY_CAP).contains(&remedy.memory_cap.0),
+        "remedy.memory_cap",
+        format!("must be from 16Mi to 16Gi{CEILING}"),
+    );
+    must(
+        remedy.shared_every.0 >= ceilings::SHARED_EVERY,
+        "remedy.shared_every",
+        format!("must be at least 5m{CEILING}"),
+    );
+    must(
+        (1..=ceilings::SHARED_PER_HOUR).contains(&remedy.shared_per_hour),
+        "remedy.shared_per_hour",
+        format!("must be from 1 to 3{CEILING}"),
+    );
+    must(
+        (1..=ceilings::TRIES_PER_TARGET).contains(&remedy.tries_per_target),
+        "remedy.tries_per_target",
+        format!("must be from 1 to 3{CEILING}"),
+    );
     must(
         remedy.verify_within.0 >= probe.interval.0,
         "remedy.verify_within",
@@ -111,9 +130,9 @@ pub(crate) fn check(c: &Config) -> Vec<(&'static str, String)> {
         ),
     );
     must(
-        (60..=100).contains(&coordinator.quorum_percent),
+        (ceilings::QUORUM_PERCENT..=100).contains(&coordinator.quorum_percent),
         "coordinator.quorum_percent",
-        "must be from 60 to 100".into(),
+        format!("must be from 60 to 100{CEILING}"),
     );
     must(
         coordinator.stale_after.0 > coordinator.report_every.0,
@@ -128,8 +147,16 @@ pub(crate) fn check(c: &Config) -> Vec<(&'static str, String)> {
             format!("`{level}` is not one of {}", LEVELS.join(", ")),
         );
     }
+    for (cause, chosen) in &remedy.ladders {
+        if let Some(what) = ladders::fault(*cause, chosen) {
+            broken.push((Cow::Owned(format!("remedy.ladders.{cause}")), what));
+        }
+    }
     broken
 }
+
+/// Said of what is held whatever the configuration says.
+const CEILING: &str = ": a ceiling that no configuration can lift";
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 

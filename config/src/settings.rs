@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use nameward_messages::remedy::{Mode, RemedyKind};
+use nameward_messages::verdict::Cause;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -139,6 +140,9 @@ pub struct Diagnosis {
     pub coredns_metrics_port: u16,
     /// The root of the node's cgroups, where they can be seen (hostPID, or the host's folder mounted).
     pub cgroups: PathBuf,
+    /// Whether a probe of our own may be traced (nftrace) where a rule that is not understood may have dropped it. It takes a table
+    /// of our own in nf_tables for two seconds at most, and is stopped by the kill switch.
+    pub trace: bool,
 }
 
 /// What may be done about it.
@@ -150,6 +154,9 @@ pub struct Remedy {
     /// By remedy.
     #[schemars(extend("propertyNames" = {"enum": RemedyKind::ALL.map(RemedyKind::id)}))]
     pub modes: BTreeMap<RemedyKind, Mode>,
+    /// By cause: its rungs in the order in which they are looked at. Rungs can be left out or reordered, none can be added.
+    #[schemars(extend("propertyNames" = {"enum": Cause::ALL.iter().map(|cause| cause.id()).collect::<Vec<_>>()}))]
+    pub ladders: BTreeMap<Cause, Vec<RemedyKind>>,
     /// How long a verdict must have stood before a remedy.
     pub wait: Period,
     /// How long after an act probing may take to confirm that DNS recovered.
@@ -162,6 +169,8 @@ pub struct Remedy {
     pub cool_down: Period,
     /// Most tries per target.
     pub tries_per_target: u32,
+    /// The journal of node repairs, on a disk of the node that survives a reboot. Without it nothing on the node is changed.
+    pub journal: PathBuf,
     /// The memory limit grows by this factor.
     pub memory_factor: f64,
     /// And never beyond this.
@@ -188,6 +197,8 @@ pub struct Coordinator {
     pub quorum_percent: u32,
     /// How long asked nodes may take to answer before an act.
     pub answer_within: Period,
+    /// Whether the condition `ClusterDNSHealthy` is written to nodes, when it changes. Needs `deploy/rbac/optional/node-condition.yaml`.
+    pub node_condition: bool,
 }
 
 /// The HTTP endpoint.
@@ -272,6 +283,7 @@ impl Default for Diagnosis {
             coredns_ready_port: 8181,
             coredns_metrics_port: 9153,
             cgroups: "/sys/fs/cgroup".into(),
+            trace: false,
         }
     }
 }
@@ -281,12 +293,14 @@ impl Default for Remedy {
         Self {
             mode: Mode::Observe,
             modes: BTreeMap::new(),
+            ladders: BTreeMap::new(),
             wait: Period::secs(30),
             verify_within: Period::secs(60),
             shared_every: Period::secs(300),
             shared_per_hour: 3,
             cool_down: Period::secs(60),
             tries_per_target: 3,
+            journal: "/var/lib/nameward/journal".into(),
             memory_factor: 2.0,
             memory_cap: Bytes(1 << 30),
         }
@@ -316,6 +330,7 @@ impl Default for Coordinator {
             stale_after: Period::secs(660),
             quorum_percent: 85,
             answer_within: Period::secs(10),
+            node_condition: false,
         }
     }
 }

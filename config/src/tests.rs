@@ -59,7 +59,10 @@ fn settings_are_checked_against_each_other() {
             "[probe]\ninterval = \"2s\"\ntimeout = \"3s\"",
             "f.toml:3:11: probe.timeout: must be shorter than probe.interval (2s)",
         ),
-        ("[remedy]\nshared_per_hour = 60", "f.toml:2:19: remedy.shared_per_hour: must be from 1 to 3"),
+        (
+            "[remedy]\nshared_per_hour = 60",
+            "f.toml:2:19: remedy.shared_per_hour: must be from 1 to 3: a ceiling that no configuration can lift",
+        ),
         (
             "[coordinator]\nlease_duration = \"5s\"",
             "f.toml:2:18: coordinator.lease_duration: must be longer than coordinator.renew_deadline (10s)",
@@ -69,7 +72,34 @@ fn settings_are_checked_against_each_other() {
             "f.toml:2:17: probe.external_name: `example.com` is not an absolute DNS name: labels of 1 to 63 characters, and a final dot",
         ),
         ("[discovery]\nservice = \"kube-dns\"", "f.toml:2:11: discovery.service: `kube-dns` is not `namespace/name`"),
-        ("[coordinator]\nquorum_percent = 50", "f.toml:2:18: coordinator.quorum_percent: must be from 60 to 100"),
+        (
+            "[coordinator]\nquorum_percent = 50",
+            "f.toml:2:18: coordinator.quorum_percent: must be from 60 to 100: a ceiling that no configuration can lift",
+        ),
+        (
+            "[remedy]\nshared_every = \"1m\"",
+            "f.toml:2:16: remedy.shared_every: must be at least 5m: a ceiling that no configuration can lift",
+        ),
+        (
+            "[remedy.ladders]\ncoredns-hung = [\"raise-memory\"]",
+            "f.toml:2:16: remedy.ladders.coredns-hung: `raise-memory` is no remedy for coredns-hung; its rungs are evict-pod, add-replica",
+        ),
+        (
+            "[remedy.ladders]\nupstream-dead = [\"evict-pod\"]",
+            "f.toml:2:17: remedy.ladders.upstream-dead: `evict-pod` is no remedy for upstream-dead, which only a person can mend",
+        ),
+        (
+            "[remedy.ladders]\ncoredns-huge = []",
+            "f.toml:2:1: remedy.ladders.coredns-huge: unknown key; did you mean `coredns-hung`?",
+        ),
+        (
+            "[remedy.ladders]\ncoredns-hung = [\"evict-pod\", \"reboot\"]",
+            "f.toml:2:30: remedy.ladders.coredns-hung: `reboot` is not one of evict-pod, raise-memory, add-replica, drop-conntrack, restore-route, set-link-up, attach-veth, fix-neighbour, restore-bridge-address, write-sysctl, restart-kube-proxy, call-person",
+        ),
+        (
+            "[remedy.ladders]\ncoredns-hung = [\"call-person\", \"evict-pod\"]",
+            "f.toml:2:16: remedy.ladders.coredns-hung: `call-person` is the end of every ladder: nothing can follow it",
+        ),
     ];
     for (text, expected) in table {
         assert_eq!(problems(text, &[]), [expected], "{text}");
@@ -116,7 +146,9 @@ fn the_environment_lies_over_the_file() {
     // A rule that an environment variable breaks is blamed on the variable.
     assert_eq!(
         problems("", &[("NAMEWARD_REMEDY_SHARED_PER_HOUR", "9")]),
-        ["NAMEWARD_REMEDY_SHARED_PER_HOUR: remedy.shared_per_hour: must be from 1 to 3"]
+        [
+            "NAMEWARD_REMEDY_SHARED_PER_HOUR: remedy.shared_per_hour: must be from 1 to 3: a ceiling that no configuration can lift"
+        ]
     );
 }
 

@@ -23,12 +23,29 @@ pub mod scenario;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// What `deploy/` gives to a cluster and the simulated API server enforces: custom resources and rights.
+/// What `deploy/` gives to a cluster and the simulated API server enforces: custom resources, rights and admission policies.
 pub const DEPLOYED: &[(&str, &str)] = &[
     ("deploy/crds/nodeagents.nameward.dev.yaml", include_str!("../../deploy/crds/nodeagents.nameward.dev.yaml")),
     ("deploy/crds/dnsincidents.nameward.dev.yaml", include_str!("../../deploy/crds/dnsincidents.nameward.dev.yaml")),
     ("deploy/rbac/agent.yaml", include_str!("../../deploy/rbac/agent.yaml")),
     ("deploy/rbac/coordinator.yaml", include_str!("../../deploy/rbac/coordinator.yaml")),
+    ("deploy/admission/agent.yaml", include_str!("../../deploy/admission/agent.yaml")),
+    ("deploy/admission/coordinator-pods.yaml", include_str!("../../deploy/admission/coordinator-pods.yaml")),
+    ("deploy/admission/coordinator-workload.yaml", include_str!("../../deploy/admission/coordinator-workload.yaml")),
+];
+
+/// What `deploy/` gives besides, to those whose configuration has a setting: the table, the key, and the file.
+pub const OPTED_IN: &[(&[&str], &str, &str)] = &[
+    (
+        &["coordinator", "node_condition"],
+        "deploy/rbac/optional/node-condition.yaml",
+        include_str!("../../deploy/rbac/optional/node-condition.yaml"),
+    ),
+    (
+        &["remedy", "modes", "restart-kube-proxy"],
+        "deploy/rbac/optional/restart-kube-proxy.yaml",
+        include_str!("../../deploy/rbac/optional/restart-kube-proxy.yaml"),
+    ),
 ];
 
 /// Runs a hidden command (a pod's holder, a DNS server, a scenario) and gives back its exit code; `None` if these

@@ -247,7 +247,8 @@ impl<'a> Looking<'a> {
                 Output::Probe(request) => {
                     self.prober.tell(ProberMessage::Request(request));
                 }
-                Output::Tell(_) => {}
+                // A trace writes a table: not for a command that only looks.
+                Output::Tell(_) | Output::Trace(_) => {}
             }
         }
     }

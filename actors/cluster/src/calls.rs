@@ -6,6 +6,7 @@
 mod agents;
 mod error;
 mod lease;
+mod node;
 mod notes;
 mod reads;
 mod workload;

@@ -14,6 +14,8 @@ pub const POLICY_PAUSED: &str = "paused";
 pub const IGNORE: &str = "nameward.dev/ignore";
 /// The annotation that stops shared remedies on a workload.
 pub const PAUSED: &str = "nameward.dev/paused";
+/// The opt-in condition of nodes.
+pub const DNS_CONDITION: &str = "ClusterDNSHealthy";
 /// The label by which EndpointSlices name their Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// `User-Agent` of every request.

@@ -16,6 +16,12 @@
 //!   namespaces, and while another ready CoreDNS pod is good for the majority of the nodes that were asked.
 //! - A report counts as fresh by the time at which its sequence number was seen to change, on the reader's clock, and only
 //!   while the agent vouches for itself. Fewer than `coordinator.quorum_percent` fresh nodes: no shared remedy.
+//! - One replica is added only while no CoreDNS pod is good and each has a certain fault of its own process, and
+//!   nothing that a new pod would share is named; it is taken away again, and one that did not help is not added again for an hour.
+//! - A fault of more than a fifth of the nodes (three at least) is one incident, and their permits are withdrawn: per zone where
+//!   nodes have one, and over all.
+//! - kube-proxy is restarted on one node alone, where it was switched on, and never while another node shows the same.
+//! - Every refusal of a shared remedy is told once for each change of its reason: as a line, an Event and a metric.
 //! - A kill for want of memory is answered by one raise; no running pod's limit is lowered by it.
 //! - An incident with a remedy that stands for ten minutes without an act calls a person, and is still tried.
 //! - Orders that are no questions are written at a bounded pace, and a node that comes or goes seldom changes the others'.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use nameward_config::Config;
 use nameward_kernel::collect::Limits;
 use nameward_kernel::enter::EnterPool;
+use nameward_kernel::trace::Followed;
+use nameward_messages::cluster_view::{KillSwitch, PAUSE_FILE};
 use nameward_messages::namespaces::NamespaceChanged;
 use nameward_messages::pods::{ContainerOomKilled, HostNetworkPod, RolloutObserved};
 use nameward_messages::probe::{PathKey, ProbeRequest, ProberTells};
@@ -16,7 +18,7 @@ use nameward_messages::{Mono, NodeName};
 use nameward_supervision::{Actor, Context, Listener, Message, Retain, WhenFull, fan_out};
 
 use crate::collect;
-use crate::mind::{DiagnosisMind, Input, Output, Settings, Want};
+use crate::mind::{DiagnosisMind, Input, Output, Settings, Want, WantTrace};
 use crate::record::Sample;
 
 /// What diagnosis is told.
@@ -45,6 +47,15 @@ pub enum DiagnosisMessage {
         /// What was read.
         sample: Box<Sample>,
     },
+    /// By its own trace.
+    Traced {
+        /// Which trace.
+        id: u64,
+        /// What was told; `None`: nothing, or it was not done.
+        followed: Option<Box<Followed>>,
+    },
+    /// By the watcher: the kill switch of the policy ConfigMap.
+    KillSwitch(KillSwitch),
     /// The configuration changed.
     Reconfigure(Arc<Config>),
 }
@@ -52,7 +63,7 @@ pub enum DiagnosisMessage {
 impl Message for DiagnosisMessage {
     fn when_full(&self) -> WhenFull {
         match self {
-            Self::Evidence { .. } => WhenFull::DropNewest,
+            Self::Evidence { .. } | Self::Traced { .. } => WhenFull::DropNewest,
             _ => WhenFull::DropOldest,
         }
     }
@@ -64,8 +75,11 @@ impl Message for DiagnosisMessage {
             Self::Misfits(_) => Some("misfits".to_owned()),
             Self::Rollout(_) => Some("rollout".to_owned()),
             Self::Complaints(_) => Some("complaints".to_owned()),
+            Self::KillSwitch(_) => Some("kill-switch".to_owned()),
             Self::Reconfigure(_) => Some("config".to_owned()),
-            Self::Prober(_) | Self::Namespace(_) | Self::OomKilled(_) | Self::Evidence { .. } => None,
+            Self::Prober(_) | Self::Namespace(_) | Self::OomKilled(_) | Self::Evidence { .. } | Self::Traced { .. } => {
+                None
+            }
         }
     }
 
@@ -77,6 +91,7 @@ impl Message for DiagnosisMessage {
             Self::Misfits(_) => Retain::Keep("misfits".to_owned()),
             Self::Rollout(_) => Retain::Keep("rollout".to_owned()),
             Self::Complaints(_) => Retain::Keep("complaints".to_owned()),
+            Self::KillSwitch(_) => Retain::Keep("kill-switch".to_owned()),
             Self::Reconfigure(_) => Retain::Keep("config".to_owned()),
             Self::Prober(ProberTells::Suspected(suspicion)) => Retain::Keep(path_key(&suspicion.path)),
             Self::Prober(ProberTells::Cleared { path, .. }) => Retain::Forget(path_key(path)),
@@ -86,7 +101,9 @@ impl Message for DiagnosisMessage {
             }
             // The last kill of a container stands for those before it.
             Self::OomKilled(kill) => Retain::Keep(format!("oom {} {}", kill.pod, kill.container)),
-            Self::Prober(ProberTells::Round(_) | ProberTells::Answer(_)) | Self::Evidence { .. } => Retain::No,
+            Self::Prober(ProberTells::Round(_) | ProberTells::Answer(_))
+            | Self::Evidence { .. }
+            | Self::Traced { .. } => Retain::No,
         }
     }
 
@@ -140,12 +157,30 @@ impl DiagnosisActor {
             match output {
                 Output::Collect(want) => self.collect(want, ctx),
                 Output::Probe(request) => (self.wiring.prober)(request),
+                Output::Trace(want) => self.trace(want, ctx),
                 Output::Tell(tell) => {
                     log(&tell);
                     fan_out(&self.wiring.listeners, tell);
                 }
             }
         }
+    }
+
+    /// Traces a probe, unless the local kill switch is thrown.
+    fn trace(&self, want: WantTrace, ctx: &Context<Self>) {
+        let (me, pool) = (ctx.me(), self.wiring.pool.clone());
+        let tell = move |id, followed| {
+            me.tell(DiagnosisMessage::Traced { id, followed });
+        };
+        let Some(pool) = pool.filter(|_| !paused_here()) else {
+            tell(want.id, None);
+            return;
+        };
+        ctx.spawn(async move {
+            let id = want.id;
+            let followed = collect::trace(&pool, want).await;
+            tell(id, followed.map(Box::new));
+        });
     }
 
     fn collect(&self, want: Want, ctx: &Context<Self>) {
@@ -158,6 +193,11 @@ impl DiagnosisActor {
             me.tell(DiagnosisMessage::Evidence { id: want.id, sample: Box::new(sample) });
         });
     }
+}
+
+/// Whether the local kill switch is thrown. What cannot be looked at counts as thrown.
+fn paused_here() -> bool {
+    !matches!(std::path::Path::new(PAUSE_FILE).try_exists(), Ok(false))
 }
 
 impl Actor for DiagnosisActor {
@@ -174,6 +214,8 @@ impl Actor for DiagnosisActor {
             DiagnosisMessage::Rollout(rollout) => Input::Rollout(rollout),
             DiagnosisMessage::Complaints(list) => Input::Complaints(list),
             DiagnosisMessage::Evidence { id, sample } => Input::Evidence { id, sample },
+            DiagnosisMessage::Traced { id, followed } => Input::Traced { id, followed },
+            DiagnosisMessage::KillSwitch(switch) => Input::KillSwitch(switch),
             DiagnosisMessage::Reconfigure(config) => {
                 self.limits = limits(&config);
                 Input::Configure(Settings::from(&*config))

@@ -8,13 +8,14 @@ use futures::future::join_all;
 use nameward_kernel::collect::{self, Limits};
 use nameward_kernel::enter::{EnterPool, Netns};
 use nameward_kernel::facts::{FibQuery, Identity, Netfilter, Reading};
+use nameward_kernel::trace::Followed;
 use nameward_kernel::{podfile, resolv, rtnl};
 use nameward_messages::PodUid;
 use nameward_messages::probe::{ProbeAnswer, ProbeRequest, ProberTells, Purpose};
 use nameward_supervision::clock;
 
 use crate::judge::{Judgement, judge};
-use crate::mind::{DiagnosisMind, Input, Output, Want, WantPod};
+use crate::mind::{DiagnosisMind, Input, Output, Want, WantPod, WantTrace};
 use crate::record::{EvidenceRecord, Health, HostReadings, PodReadings, Sample};
 
 mod process;
@@ -36,6 +37,33 @@ pub async fn sample(pool: &EnterPool, want: &Want, limits: Limits) -> Sample {
     );
     let processes = processes.into_iter().collect();
     Sample { at, host, pods: pods.into_iter().collect(), processes, others: others.into_iter().collect() }
+}
+
+/// Has one probe traced; `None`: it could not be, which is logged.
+pub async fn trace(pool: &EnterPool, want: WantTrace) -> Option<Followed> {
+    let place = |path: &Option<std::path::PathBuf>| match path {
+        Some(path) => Netns::open(path),
+        None => Ok(pool.home().clone()),
+    };
+    let (from, at) = match (place(&want.from), place(&want.at)) {
+        (Ok(from), Ok(at)) => (from, at),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::info!(%error, "a probe was not traced");
+            return None;
+        }
+    };
+    let probe = collect::TraceProbe { to: want.to, transport: want.transport, question: want.question };
+    match collect::trace(pool, &from, &at, probe).await {
+        Reading::Read(followed) => {
+            let dropped = followed.dropped.as_ref().map(nameward_kernel::trace::Dropped::name).unwrap_or_default();
+            tracing::info!(to = %want.to, events = followed.events, %dropped, "a probe was traced");
+            Some(followed)
+        }
+        other => {
+            tracing::warn!(to = %want.to, why = other.missing().unwrap_or_default(), "a probe was not traced");
+            None
+        }
+    }
 }
 
 /// The addresses of a pod that is not concerned.
@@ -79,12 +107,14 @@ where
                 Output::Probe(request) if request.items.iter().all(|i| i.purpose == Purpose::Diagnosis) => {
                     asking.push(ask(request));
                 }
-                Output::Probe(_) | Output::Tell(_) => {}
+                // A command changes nothing, not even for a while.
+                Output::Probe(_) | Output::Trace(_) | Output::Tell(_) => {}
             }
         }
         let read = async {
             match (&reading, pool) {
-                (Some(want), Some(pool)) => Some((want.id, sample(pool, want, limits).await)),
+                // A sample is read by many readers at once: their state is kept off the caller's stack.
+                (Some(want), Some(pool)) => Some((want.id, Box::pin(sample(pool, want, limits)).await)),
                 (Some(want), None) => Some((want.id, Sample { at: clock::now().mono, ..Sample::default() })),
                 (None, _) => None,
             }
@@ -120,7 +150,7 @@ async fn host(pool: &EnterPool, want: &Want, limits: Limits) -> HostReadings {
         own_resolver(limits.within),
         collect::flow_groups(pool, &home, want.destinations.clone(), limits),
         collect::conntrack_stat(pool, &home, limits),
-        collect::listeners(pool, &home, 53, limits),
+        collect::sockets_on(pool, &home, 53, limits),
         collect::xtables_lock(limits),
         collect::neighbour_stat(pool, &home, limits),
         past_filters,
@@ -153,7 +183,7 @@ async fn own_resolver(within: Duration) -> Reading<Vec<std::net::IpAddr>> {
 async fn one(pool: &EnterPool, pod: &WantPod, lookups: &[FibQuery], limits: Limits) -> (PodUid, PodReadings) {
     let health = async {
         let Some(address) = pod.health else { return Reading::NotRead };
-        match collect::health(address, HEALTH_WITHIN.min(limits.within)).await {
+        match collect::health(pool, address, HEALTH_WITHIN.min(limits.within)).await {
             collect::Health::Answered { status } => Reading::Read(Health::Status(status)),
             collect::Health::ConnectedOnly => Reading::Read(Health::Silent),
             collect::Health::Refused => Reading::Read(Health::Refused),

@@ -85,6 +85,14 @@ impl<'a> View<'a> {
         self.open.iter().filter(|path| picks.iter().any(|pick| pick.takes(path))).cloned().collect()
     }
 
+    /// What came of asking a path in another way since it began to fail, the newest.
+    #[must_use]
+    pub fn in_another_way(&self, path: &PathKey, purpose: &Purpose) -> Option<&'a Observation> {
+        let since = self.record.matrix.get(path)?.suspected?;
+        let asked = |o: &&Observation| &o.path == path && &o.purpose == purpose && o.at >= since;
+        self.record.probes.iter().filter(asked).max_by_key(|o| o.at)
+    }
+
     /// The newest outcome of a path, be it from a round or from an ordinary probe that diagnosis asked for.
     #[must_use]
     pub fn latest(&self, path: &PathKey) -> Option<Seen<'a>> {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nameward_kernel::facts::Netfilter;
+use nameward_kernel::trace::Followed;
+use nameward_messages::cluster_view::KillSwitch;
 use nameward_messages::namespaces::{Namespace, NamespaceChanged};
 use nameward_messages::pods::{ContainerOomKilled, HostNetworkPod, RolloutObserved};
 use nameward_messages::probe::{Observation, ProbeRequest, ProberTells};
@@ -35,10 +37,12 @@ mod recovered;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod tracing;
 
 pub use asking::{Want, WantPod};
 use case::Case;
 use standing::{Known, Ledger};
+pub use tracing::WantTrace;
 
 /// Results of asked probes that are kept, and for how long.
 const PROBES: usize = 256;
@@ -57,6 +61,8 @@ pub struct Settings {
     pub collect_timeout: Duration,
     /// Where CoreDNS's own pages are, and the node's cgroups.
     pub places: Places,
+    /// Whether a probe may be traced.
+    pub trace: bool,
 }
 
 impl From<&nameward_config::Config> for Settings {
@@ -67,7 +73,7 @@ impl From<&nameward_config::Config> for Settings {
             metrics_port: diagnosis.coredns_metrics_port,
             cgroups: diagnosis.cgroups.clone(),
         };
-        Self { collect_timeout: diagnosis.collect_timeout.0, places }
+        Self { collect_timeout: diagnosis.collect_timeout.0, places, trace: diagnosis.trace }
     }
 }
 
@@ -97,6 +103,15 @@ pub enum Input {
         /// What was read.
         sample: Box<Sample>,
     },
+    /// What came of [`Output::Trace`]; `None`: nothing, or it was not done.
+    Traced {
+        /// [`WantTrace::id`].
+        id: u64,
+        /// What was told.
+        followed: Option<Box<Followed>>,
+    },
+    /// The kill switch of the policy ConfigMap. Until it is told, nothing is traced.
+    KillSwitch(KillSwitch),
     /// The configuration changed.
     Configure(Settings),
     /// The deadline has passed.
@@ -110,6 +125,8 @@ pub enum Output {
     Collect(Want),
     /// Ask this.
     Probe(ProbeRequest),
+    /// Trace this.
+    Trace(WantTrace),
     /// Tell this.
     Tell(DiagnosisTells),
 }
@@ -144,6 +161,7 @@ pub struct DiagnosisMind {
     deferred: Vec<Deferral>,
     complaints: complained::Complaints,
     unmodelled: Vec<String>,
+    switch: Option<KillSwitch>,
     /// Numbers of requests and collections, never reused in a process's life of this mind.
     serial: u64,
 }
@@ -171,6 +189,7 @@ impl DiagnosisMind {
             deferred: Vec::new(),
             complaints: complained::Complaints::default(),
             unmodelled: Vec::new(),
+            switch: None,
             serial: 0,
         }
     }
@@ -221,6 +240,14 @@ impl DiagnosisMind {
                 if let Some(case) = &mut self.case {
                     case.recheck = asked;
                 }
+            }
+            Input::Traced { id, followed } => {
+                let Some(case) = &mut self.case else { return };
+                case.tracing.take(now, id, followed.map(|followed| *followed));
+            }
+            Input::KillSwitch(switch) => {
+                self.switch = Some(switch);
+                return;
             }
             Input::Configure(settings) => {
                 self.settings = settings;
@@ -296,6 +323,7 @@ impl DiagnosisMind {
         self.ledger.settle(now, &judgement, &held_up, &self.matrix, &known, out);
         self.tell_examined(now, Some((&record, &judgement)), out);
         self.tell_unmodelled(&record, out);
+        self.trace(now, &record, &judgement, out);
         if let Some(case) = &mut self.case {
             case.seen.note(&judgement.open, &self.matrix, self.ledger.stands());
             case.reviewed(now.mono + REVIEW, failing || complained || misfits);
@@ -352,6 +380,7 @@ impl DiagnosisMind {
             namespaces: self.namespaces.clone(),
             matrix: self.matrix.clone(),
             probes: self.probes.iter().cloned().collect(),
+            traces: self.case.as_ref().map(|case| case.tracing.done()).unwrap_or_default(),
             rollout: self.rollout.clone(),
             starting: self
                 .pods

@@ -10,9 +10,10 @@ use nameward_kernel::facts::{
 };
 use nameward_kernel::flows::FlowGroup;
 use nameward_kernel::locks::FileLock;
+use nameward_kernel::trace::Followed;
 use nameward_messages::namespaces::{Namespace, Vantage};
 use nameward_messages::pods::{ContainerOomKilled, HostNetworkPod, RolloutObserved};
-use nameward_messages::probe::Observation;
+use nameward_messages::probe::{Observation, PathKey};
 use nameward_messages::report::Complaint;
 use nameward_messages::targets::{DnsPod, DnsService, TargetKind, Targets};
 use nameward_messages::workload::CorednsPodState;
@@ -48,6 +49,8 @@ pub struct EvidenceRecord {
     pub matrix: Matrix,
     /// Results of probes that diagnosis asked for, oldest first.
     pub probes: Vec<Observation>,
+    /// Probes that were traced, oldest first.
+    pub traces: Vec<Traced>,
     /// Whether the DNS workload is being rolled out.
     pub rollout: RolloutObserved,
     /// CoreDNS pods that have not been ready since they were first seen, not long ago.
@@ -69,6 +72,19 @@ pub struct EvidenceRecord {
     pub current: Option<Arc<Sample>>,
     /// Samples that were taken since something failed.
     pub samples: u32,
+}
+
+/// A probe that was traced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// When that began.
+    pub at: Mono,
+    /// The probe's path.
+    pub path: PathKey,
+    /// The pod in whose namespace it was traced; `None`: the node's.
+    pub inside: Option<PodUid>,
+    /// What came of it.
+    pub followed: Followed,
 }
 
 /// What was read at one moment.

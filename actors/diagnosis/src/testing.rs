@@ -110,6 +110,7 @@ impl World {
             .collect(),
             matrix: Matrix::default(),
             probes: Vec::new(),
+            traces: Vec::new(),
             rollout: RolloutObserved::default(),
             starting: BTreeSet::new(),
             oom_kills: Vec::new(),

@@ -7,6 +7,7 @@
 //! - A namespace is entered only in [`enter`], in a synchronous closure, on threads of its own, with a guard that restores.
 //! - After setns only `/proc/thread-self/net` follows the thread; `/proc/net` and `/proc/self/net` are never read.
 //! - Every reader is bounded in time and bytes and says [`facts::Reading`] instead of failing silently.
+//! - Nothing is changed but by [`repair`], whose changes are typed, single, and compared before and after.
 //! - Reading leaves no trace: a legacy table is read only if `ip_tables_names` lists it.
 
 pub mod cgroup;
@@ -22,7 +23,10 @@ pub mod kubeproxy;
 pub mod locks;
 pub mod nft;
 pub mod procnet;
+pub mod repair;
 pub mod resolv;
+pub mod sockdiag;
+pub mod trace;
 
 #[cfg(feature = "io")]
 pub mod capability;

@@ -124,6 +124,9 @@ impl Sink for Dump {
             "table" => (text_of(body, "family"), text_of(body, "name")),
             _ => (text_of(body, "family"), text_of(body, "table")),
         };
+        if table == crate::trace::TABLE {
+            return;
+        }
         if table != "kube-proxy" || !matches!(family, "ip" | "ip6") {
             if kind == "chain" {
                 self.foreign_chain(family, table, body);

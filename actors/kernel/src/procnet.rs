@@ -182,6 +182,7 @@ pub fn table_names(text: &str) -> Vec<String> {
 /// Runs every parser of this module over the same bytes: the entry for fuzzing.
 pub fn parse_any(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
+    let _ = crate::sockdiag::parse(bytes);
     let _ =
         (udp(&text), tcp_listeners(&text), counters(&text), conntrack_stat(&text), sysctl(&text), table_names(&text));
 }

@@ -279,6 +279,6 @@ fn neighbour(message: NeighbourMessage) -> Option<Neighbour> {
     Some(Neighbour { link: message.header.ifindex, ip: to?, mac, state: u16::from(message.header.state) })
 }
 
-fn mac_text(bytes: &[u8]) -> String {
+pub(crate) fn mac_text(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":")
 }

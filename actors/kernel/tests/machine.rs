@@ -258,7 +258,11 @@ fn sockets_counters_and_sysctls_are_those_of_the_namespace() {
         for _ in 0..2000 {
             sender.send_to(&[0; 1000], "127.0.0.1:53").unwrap();
         }
+        let waiting = pool.run(&namespace, || std::net::TcpStream::connect("[::1]:53").unwrap()).await.unwrap();
         let sockets = read(collect::sockets(&pool, &namespace, LIMITS).await);
+        let accept = sockets.tcp_on(53).next().unwrap();
+        assert!(accept.ip.is_unspecified() && accept.rx_queue == 1 && accept.inode > 0, "{accept:?}");
+        drop(waiting);
         let row = sockets.udp_on(53).next().unwrap();
         assert_eq!(row.ip, "127.0.0.1".parse::<IpAddr>().unwrap());
         assert!(row.rx_queue > 0 && row.drops > 0 && row.inode > 0, "{row:?}");

@@ -156,6 +156,8 @@ pub struct NodeView {
     pub ready: Option<bool>,
     /// `spec.unschedulable`; `None`: not known, as above.
     pub unschedulable: Option<bool>,
+    /// The label `topology.kubernetes.io/zone`.
+    pub zone: Option<String>,
     /// `metadata.deletionTimestamp` is set.
     pub terminating: bool,
 }
@@ -193,6 +195,9 @@ pub struct IncidentView {
     /// Where it stands.
     pub status: IncidentStatus,
 }
+
+/// The kill switch of one machine: while this file exists, whatever it holds, the process on that machine changes nothing.
+pub const PAUSE_FILE: &str = "/run/nameward/paused";
 
 /// The kill switch as read from the policy ConfigMap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 
 pub mod causes;
 pub mod cluster_view;
+pub mod guarding;
 pub mod health;
 pub mod ids;
 pub mod namespaces;

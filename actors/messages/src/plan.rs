@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::guarding::RefusalReason;
 use crate::ids::{NodeName, ObjectKey, PodUid};
 use crate::remedy::RemedyRecord;
 use crate::time::Mono;
@@ -57,6 +58,26 @@ pub enum SharedAct {
         resource_version: String,
         /// Replicas now.
         from: u32,
+    },
+    /// Take an added replica away again: an undo, no remedy of its own.
+    LowerReplicas {
+        /// The Deployment.
+        workload: ObjectKey,
+        /// The number that was written: only while it still stands.
+        from: u32,
+        /// The number before.
+        to: u32,
+    },
+    /// Evict the kube-proxy pod of one node.
+    RestartKubeProxy {
+        /// The node.
+        node: NodeName,
+        /// Namespace and name of the pod.
+        pod: ObjectKey,
+        /// Precondition.
+        uid: PodUid,
+        /// Precondition, as last re-read.
+        resource_version: String,
     },
 }
 
@@ -131,12 +152,30 @@ pub struct IncidentStatus {
     /// Written before an act and cleared after its outcome is known. After a restart: verify, never repeat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Intent>,
+    /// A replica that was added and is to be taken away again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<AddedReplica>,
     /// When it was opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opened_at: Option<Timestamp>,
     /// When it was resolved or escalated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<Timestamp>,
+}
+
+/// What a replica was added to, and what to restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct AddedReplica {
+    /// The Deployment.
+    pub workload: ObjectKey,
+    /// Replicas before.
+    pub before: u32,
+    /// Replicas that were written. When another number stands there, somebody has set it since, and it is left alone.
+    pub after: u32,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A write-ahead record of an act.
@@ -148,14 +187,17 @@ pub struct Intent {
     pub kind: crate::remedy::RemedyKind,
     /// On what.
     pub subject: Subject,
+    /// The pod that is evicted, where it is not the subject (kube-proxy's, of the node that is).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Subject>,
     /// Who means to do it (the Lease holder's identity).
     pub by: String,
     /// `resourceVersion` of the target that the act will be conditional on.
     pub resource_version: String,
-    /// The value in force before the act, for acts that set one (memory limit, bytes): what an undo would restore.
+    /// The value in force before the act, for acts that set one (memory limit in bytes, replicas): what an undo would restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<u64>,
-    /// The value that the act sets (memory limit, bytes): whether it was carried out is judged by it.
+    /// The value that the act sets: whether it was carried out is judged by it. Fewer replicas than before are an undo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<u64>,
     /// When it was written.
@@ -191,6 +233,8 @@ pub enum SharedRemedyTells {
         incident: String,
         /// The line.
         record: RemedyRecord,
+        /// Why it was refused, if it was.
+        reason: Option<RefusalReason>,
     },
     /// A plan is out of the executor's hands; another may be told.
     Ended {
@@ -208,6 +252,8 @@ pub enum SharedRemedyTells {
 pub enum PlanEnd {
     /// The act was carried out: verify.
     Done,
+    /// What had been added is taken away again, or is no longer ours to take away.
+    Undone,
     /// Mode `observe`: it would have been carried out now. Told once per incident.
     WouldAct,
     /// Mode `off`: not considered.

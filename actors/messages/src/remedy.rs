@@ -32,7 +32,7 @@ pub enum RemedyKind {
     RestoreBridgeAddress,
     /// Node: write a sysctl.
     WriteSysctl,
-    /// Node: restart this node's kube-proxy pod.
+    /// Shared: evict the kube-proxy pod of the one sick node.
     RestartKubeProxy,
     /// No act at all: a person is told what to do. The last rung of every ladder, and the only one of causes that
     /// Nameward never touches.
@@ -78,7 +78,7 @@ impl RemedyKind {
     /// Whether it acts on something that all nodes share: the coordinator's alone.
     #[must_use]
     pub fn shared(self) -> bool {
-        matches!(self, Self::EvictPod | Self::RaiseMemory | Self::AddReplica)
+        matches!(self, Self::EvictPod | Self::RaiseMemory | Self::AddReplica | Self::RestartKubeProxy)
     }
 }
 
@@ -131,6 +131,8 @@ pub enum RemedyOutcome {
     Verified,
     /// Done, and probing says that it did not help.
     Ineffective,
+    /// It was taken back, or it was found that there is nothing to take back.
+    Undone,
     /// It could not be done; `detail` says why.
     Failed,
     /// The ladder ends here: a person is called.
@@ -148,6 +150,7 @@ impl RemedyOutcome {
             Self::Unknown => "unknown",
             Self::Verified => "verified",
             Self::Ineffective => "ineffective",
+            Self::Undone => "undone",
             Self::Failed => "failed",
             Self::Escalated => "escalated",
         }

@@ -21,7 +21,8 @@ impl MetricsActor {
     #[must_use]
     pub fn new(config: &Config, pages: Pages) -> Self {
         pages.open_state(config.metrics.open_state);
-        Self { mind: MetricsMind::new(clock::now()), pages, out: Vec::new() }
+        let mind = MetricsMind::new(clock::now(), pages.node(), config);
+        Self { mind, pages, out: Vec::new() }
     }
 
     fn step(&mut self, input: MetricsInput, ctx: &Context<Self>) {

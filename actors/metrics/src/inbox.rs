@@ -21,6 +21,9 @@ impl Message for MetricsInput {
             Self::Api { .. } => Some("api".to_owned()),
             Self::Orders(_) => Some("orders".to_owned()),
             Self::Report(_) => Some("report".to_owned()),
+            Self::Breaker { breaker, .. } => Some(format!("breaker {}", breaker.label())),
+            Self::KillSwitch(_) => Some("kill-switch".to_owned()),
+            Self::View(_) => Some("view".to_owned()),
             Self::Losses(_) => Some("losses".to_owned()),
             Self::Reconfigure(_) => Some("config".to_owned()),
             Self::Suspected(suspicion) => Some(path(&suspicion.path)),
@@ -33,6 +36,7 @@ impl Message for MetricsInput {
             | Self::Answer(_)
             | Self::Verdict(_)
             | Self::Remedy(_)
+            | Self::Refused { .. }
             | Self::Oom(_)
             | Self::ConfigReload(_)
             | Self::Tick => None,
@@ -46,6 +50,8 @@ impl Message for MetricsInput {
             | Self::Api { .. }
             | Self::Orders(_)
             | Self::Report(_)
+            | Self::Breaker { .. }
+            | Self::KillSwitch(_)
             | Self::Losses(_)
             | Self::Reconfigure(_)
             | Self::Suspected(_)
@@ -57,8 +63,10 @@ impl Message for MetricsInput {
             }
             Self::Verdict(DiagnosisTells::Stands(stands)) => Retain::Keep(verdict(&stands.key())),
             Self::Verdict(DiagnosisTells::Ended { key, .. }) => Retain::Forget(verdict(key)),
+            // A view is told every few seconds.
             Self::Round(_)
             | Self::Answer(_)
+            | Self::View(_)
             | Self::Verdict(
                 DiagnosisTells::Matrix(_)
                 | DiagnosisTells::Examined(_)
@@ -66,6 +74,7 @@ impl Message for MetricsInput {
                 | DiagnosisTells::Recovered(_),
             )
             | Self::Remedy(_)
+            | Self::Refused { .. }
             | Self::Oom(_)
             | Self::ConfigReload(_)
             | Self::Tick => Retain::No,

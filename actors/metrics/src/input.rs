@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use nameward_config::Config;
+use nameward_messages::cluster_view::{ClusterView, KillSwitch};
+use nameward_messages::guarding::{Breaker, RefusalReason};
 use nameward_messages::namespaces::NamespaceChanged;
 use nameward_messages::plan::{IncidentSpec, IncidentStatus};
 use nameward_messages::pods::ContainerOomKilled;
 use nameward_messages::probe::{PathKey, ProbeAnswer, ProberTells, Round, Suspicion};
-use nameward_messages::remedy::RemedyRecord;
+use nameward_messages::remedy::{RemedyKind, RemedyRecord};
 use nameward_messages::report::{NodeOrders, NodeReport};
 use nameward_messages::targets::Targets;
 use nameward_messages::verdict::DiagnosisTells;
@@ -30,6 +32,20 @@ pub enum MetricsInput {
     Verdict(DiagnosisTells),
     /// A remedy was done, refused or would have been done.
     Remedy(RemedyRecord),
+    /// A guard rail held a shared remedy back. Its record is told as well.
+    Refused {
+        /// Which remedy.
+        kind: RemedyKind,
+        /// Why.
+        reason: RefusalReason,
+    },
+    /// A breaker opened or closed.
+    Breaker {
+        /// Which.
+        breaker: Breaker,
+        /// It is open.
+        open: bool,
+    },
     /// A CoreDNS container was killed for want of memory.
     Oom(ContainerOomKilled),
     /// What can be asked, whole.
@@ -61,6 +77,10 @@ pub enum MetricsInput {
         /// The object's name.
         name: String,
     },
+    /// The kill switch of the policy ConfigMap.
+    KillSwitch(KillSwitch),
+    /// The cluster, as the coordinator sees it.
+    View(Arc<ClusterView>),
     /// What this process cannot do for want of a capability, a mount or a permission: a sentence each. Replaces the last.
     Losses(Vec<String>),
     /// The configuration was read again.

@@ -18,6 +18,7 @@
 pub mod input;
 pub mod mind;
 pub mod names;
+mod page;
 pub mod state;
 
 #[cfg(feature = "actor")]
@@ -38,6 +39,7 @@ pub use actor::MetricsActor;
 pub use input::{ConfigReload, MetricsInput};
 pub use mind::{MetricsMind, Output};
 pub use names::{Metric, catalogue};
+pub use page::page;
 #[cfg(feature = "actor")]
 pub use pages::Pages;
 #[cfg(feature = "actor")]

@@ -1,16 +1,22 @@
 //! The decision: what each told thing does to which series, and what `/state` shows. Pure.
 
+mod agents;
+mod incidents;
 mod paths;
+mod pods;
 mod tally;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nameward_config::Config;
+use nameward_messages::cluster_view::KillSwitch;
+use nameward_messages::guarding::Breaker;
 use nameward_messages::namespaces::{Namespace, NamespaceChanged};
 use nameward_messages::plan::{IncidentSpec, IncidentStatus};
-use nameward_messages::probe::Round;
+use nameward_messages::probe::{Observation, Round};
 use nameward_messages::remedy::{RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::report::{NodeOrders, NodeReport};
 use nameward_messages::targets::Targets;
@@ -19,8 +25,9 @@ use nameward_messages::{Mono, NetnsCookie, Now, PodUid};
 
 use crate::input::{ConfigReload, MetricsInput};
 use crate::mind::paths::Paths;
+use crate::mind::pods::Pods;
 use crate::mind::tally::Tally;
-use crate::names::{Metric, PHASES, RELOAD_FAILED, RELOAD_OK, phase_label, scope_label};
+use crate::names::{Metric, RELOAD_FAILED, RELOAD_OK, SWITCH_SOURCES, scope_label};
 use crate::state::Snapshot;
 
 /// A snapshot is published at most this often.
@@ -67,6 +74,8 @@ pub enum Output {
         /// All its series.
         series: Vec<(Labels, f64)>,
     },
+    /// Counters and histograms of CoreDNS pods with other names than these end.
+    KeepPods(BTreeSet<String>),
     /// `/state` shows this from now on.
     Publish(Arc<Snapshot>),
 }
@@ -75,6 +84,10 @@ pub enum Output {
 #[derive(Debug)]
 pub struct MetricsMind {
     born: Now,
+    node: String,
+    stale_after: Duration,
+    pods: Pods,
+    breakers: BTreeMap<Breaker, bool>,
     namespaces: BTreeMap<(PodUid, NetnsCookie), Arc<Namespace>>,
     targets: Arc<Targets>,
     paths: Paths,
@@ -96,11 +109,15 @@ pub struct MetricsMind {
 }
 
 impl MetricsMind {
-    /// A mind that knows nothing yet.
+    /// A mind that knows nothing yet, of the process on this node.
     #[must_use]
-    pub fn new(now: Now) -> Self {
+    pub fn new(now: Now, node: &str, config: &Config) -> Self {
         Self {
             born: now,
+            node: node.to_owned(),
+            stale_after: config.coordinator.stale_after.0,
+            pods: Pods::default(),
+            breakers: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             targets: Arc::default(),
             paths: Paths::default(),
@@ -127,7 +144,7 @@ impl MetricsMind {
         self.dirty |= !matches!(input, MetricsInput::Tick);
         match input {
             MetricsInput::Round(round) => self.round(&round, out),
-            MetricsInput::Answer(answer) => Tally::of(&answer.observations).report(out),
+            MetricsInput::Answer(answer) => self.observed(&answer.observations, out),
             MetricsInput::Suspected(suspicion) => {
                 self.paths.suspect(suspicion.path.clone(), suspicion.at.wall);
                 self.suspected(out);
@@ -138,11 +155,19 @@ impl MetricsMind {
             }
             MetricsInput::Verdict(tells) => self.diagnosis(tells, out),
             MetricsInput::Remedy(record) => self.remedy(record, out),
+            MetricsInput::Refused { kind, reason } => out.push(count(Metric::Refusals, [kind.id(), reason.label()], 1)),
+            MetricsInput::Breaker { breaker, open } => {
+                self.breakers.insert(breaker, open);
+                let series = self.breakers.iter().map(|(b, open)| (vec![b.label().into()], bit(*open))).collect();
+                out.push(Output::Replace { metric: Metric::BreakerOpen, series });
+            }
             MetricsInput::Oom(_) => out.push(count(Metric::OomCount, [], 1)),
             MetricsInput::Targets(targets) => {
                 self.paths.keep_targets(&targets);
+                self.pods.choose(&self.node, &targets);
                 self.targets = targets;
-                out.push(self.paths.coredns_up(&self.targets));
+                out.push(self.pods.keep());
+                out.push(self.paths.coredns_up(&self.pods));
                 self.suspected(out);
             }
             MetricsInput::Namespace(changed) => self.namespace(changed, out),
@@ -159,16 +184,21 @@ impl MetricsMind {
             MetricsInput::Incident { name, spec, status } => {
                 self.incidents.insert(name, Arc::new((spec, status)));
                 self.bound_incidents();
-                out.push(self.incident_phases());
+                out.extend(self.incident_phases());
             }
             MetricsInput::IncidentGone { name } => {
                 self.incidents.remove(&name);
-                out.push(self.incident_phases());
+                out.extend(self.incident_phases());
             }
-            MetricsInput::Losses(losses) => self.losses = Arc::new(losses),
+            MetricsInput::KillSwitch(switch) => out.push(thrown(switch)),
+            MetricsInput::View(view) => out.extend(agents::count(now.mono, &view, self.stale_after)),
+            MetricsInput::Losses(losses) => {
+                out.push(gauge(Metric::CapabilitiesMissing, number(losses.len())));
+                self.losses = Arc::new(losses);
+            }
             MetricsInput::ConfigReload(reload) => self.reload(reload, out),
-            // What of it matters here (who may see the state) is the shell's.
-            MetricsInput::Reconfigure(_) | MetricsInput::Tick => {}
+            MetricsInput::Reconfigure(config) => self.stale_after = config.coordinator.stale_after.0,
+            MetricsInput::Tick => {}
         }
         self.publish(now, out);
     }
@@ -182,14 +212,19 @@ impl MetricsMind {
         }
     }
 
+    fn observed(&self, observations: &[Observation], out: &mut Vec<Output>) {
+        Tally::of(observations).report(out);
+        self.pods.report(observations, out);
+    }
+
     fn round(&mut self, round: &Round, out: &mut Vec<Output>) {
-        Tally::of(&round.observations).report(out);
+        self.observed(&round.observations, out);
         self.paths.saw(round);
         self.round = Some((round.number, round.period));
         out.push(count(Metric::Rounds, [], 1));
         out.push(gauge(Metric::RoundPeriod, round.period.as_secs_f64()));
         out.push(gauge(Metric::RoundDuration, round.ended.mono.since(round.began.mono).as_secs_f64()));
-        out.push(self.paths.coredns_up(&self.targets));
+        out.push(self.paths.coredns_up(&self.pods));
         self.suspected(out);
     }
 
@@ -285,21 +320,6 @@ impl MetricsMind {
         Output::Replace { metric: Metric::Verdicts, series }
     }
 
-    fn incident_phases(&self) -> Output {
-        let of = |phase| self.incidents.values().filter(|incident| incident.1.phase == phase).count();
-        let series = PHASES.map(|phase| (vec![phase_label(phase).into()], number(of(phase)))).into();
-        Output::Replace { metric: Metric::Incidents, series }
-    }
-
-    /// The ones that were opened first go first.
-    fn bound_incidents(&mut self) {
-        while self.incidents.len() > MOST_INCIDENTS {
-            let oldest = self.incidents.iter().min_by_key(|(_, incident)| incident.1.opened_at).map(|(name, _)| name);
-            let Some(oldest) = oldest.cloned() else { return };
-            self.incidents.remove(&oldest);
-        }
-    }
-
     fn publish(&mut self, now: Now, out: &mut Vec<Output>) {
         let due = self.published.is_none_or(|at| now.mono.since(at) >= PUBLISH_EVERY);
         if !self.dirty || !due {
@@ -337,6 +357,13 @@ fn count<const N: usize>(metric: Metric, labels: [&'static str; N], by: u64) -> 
 
 fn gauge(metric: Metric, value: f64) -> Output {
     Output::Replace { metric, series: vec![(Vec::new(), value)] }
+}
+
+/// Which of its sources throws the kill switch. The local file is looked for whenever somebody reads the metrics.
+fn thrown(switch: KillSwitch) -> Output {
+    let on = [matches!(switch, KillSwitch::On), matches!(switch, KillSwitch::UnreadableSince(_))];
+    let series = SWITCH_SOURCES.iter().zip(on).map(|(source, on)| (vec![(*source).into()], bit(on))).collect();
+    Output::Replace { metric: Metric::KillSwitch, series }
 }
 
 fn bit(on: bool) -> f64 {

@@ -1,13 +1,16 @@
 //! Every metric: its name, type, help and labels. No name is spelled anywhere else.
 
+mod about;
+
+use nameward_messages::guarding::{Breaker, RefusalReason};
 use nameward_messages::health::ActorName;
 use nameward_messages::plan::IncidentPhase;
 use nameward_messages::probe::OutcomeKind;
 use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome};
 use nameward_messages::verdict::{Cause, Scope};
 
-/// Most CoreDNS pods that have series of their own.
-pub const MOST_PODS: usize = 64;
+/// Most CoreDNS pods that have series of their own in one process. Where there are more, each node has others.
+pub const MOST_PODS: usize = 32;
 
 /// Types of metrics.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,6 +50,8 @@ pub struct Spec {
 
 /// From half a millisecond to five seconds.
 const PROBE_BUCKETS: &[f64] = &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.7, 1.0, 2.0, 5.0];
+/// The same range, coarser: these are kept for every CoreDNS pod.
+const POD_BUCKETS: &[f64] = &[0.0005, 0.002, 0.005, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
 /// The buckets of the prototype.
 const PROTOTYPE_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -92,22 +97,42 @@ metrics! {
     RoundDuration: "nameward_round_duration_seconds", Type::Gauge, [], "How long the last sweep took.";
     Namespaces: "nameward_namespaces", Type::Gauge, [], "Pod network namespaces that are probed from.";
     SuspectedPaths: "nameward_suspected_paths", Type::Gauge, [], "Paths that failed and failed their confirmation.";
-    CorednsUp: "nameward_coredns_up", Type::Gauge, [Pod, Node, Transport],
+    CorednsUp: "nameward_coredns_up", Type::Gauge, [CorednsPod, CorednsNode, Transport],
         "1 while the CoreDNS pod answers this node's host over the transport, on all its addresses.";
+    CorednsProbes: "nameward_coredns_probes_total", Type::Counter,
+        [CorednsPod, CorednsNode, Vantage, Transport, Result],
+        "Probes of each CoreDNS pod for the cluster's own name, by whether the answer was good.";
+    CorednsProbeDuration: "nameward_coredns_probe_duration_seconds", Type::Histogram(POD_BUCKETS),
+        [CorednsPod, CorednsNode, Transport],
+        "Time from asking a CoreDNS pod for the cluster's own name to the outcome, time-outs included.";
     Verdicts: "nameward_verdicts", Type::Gauge, [Cause, Scope], "Verdicts that stand.";
     VerdictsTotal: "nameward_verdicts_total", Type::Counter, [Cause], "Verdicts that came to stand.";
     Recovered: "nameward_recovered_total", Type::Counter, [],
         "Failures that healed before a cause was named.";
     Incidents: "nameward_incidents", Type::Gauge, [Phase], "Incidents that exist, by phase.";
+    IncidentsUnresolved: "nameward_incidents_unresolved", Type::Gauge, [Cause, Phase],
+        "Incidents that are not resolved, by what they are about.";
     Remedies: "nameward_remedies_total", Type::Counter, [Remedy, Mode, RemedyOutcome],
         "Remedies that were done, refused or would have been done.";
+    Refusals: "nameward_refusals_total", Type::Counter, [Remedy, Reason],
+        "Times that a guard rail held a remedy back, by its reason; while the reason stays the same it counts once.";
+    BreakerOpen: "nameward_breaker_open", Type::Gauge, [Breaker],
+        "1 while the breaker is open, and the remedies behind it rest.";
+    KillSwitch: "nameward_kill_switch", Type::Gauge, [SwitchSource],
+        "1 while this stops every change (a policy that cannot be read does so after a minute).";
+    Agents: "nameward_agents", Type::Gauge, [AgentState],
+        "Nodes by how their agent reports, as the coordinator sees them.";
     Leader: "nameward_leader", Type::Gauge, [], "1 while this process holds the coordinator's Lease.";
     ApiReachable: "nameward_api_reachable", Type::Gauge, [], "1 while the Kubernetes API answers this process.";
+    CapabilitiesMissing: "nameward_capabilities_missing", Type::Gauge, [],
+        "What this process cannot do for want of a capability, a tool or a permission; /state names each.";
     ConfigReloads: "nameward_config_reloads_total", Type::Counter, [Reload], "Reloads of the configuration.";
     ConfigGood: "nameward_config_last_reload_successful", Type::Gauge, [],
         "0 while the configuration on disk is bad and an older one is in force.";
 
     ActorAlive: "nameward_actor_alive", Type::Gauge, [Actor], "1 while the actor runs, 0 once it is dead.";
+    ActorDegraded: "nameward_actor_degraded", Type::Gauge, [Actor],
+        "1 while the actor works with less than it needs, such as a refused permission; /readyz says what.";
     ActorHandled: "nameward_actor_handled_total", Type::Counter, [Actor], "Messages handled.";
     ActorRestarts: "nameward_actor_restarts_total", Type::Counter, [Actor], "Rebuilt after a panic.";
     ActorLost: "nameward_actor_lost_total", Type::Counter, [Actor], "Messages lost to panics.";
@@ -146,9 +171,19 @@ pub enum Label {
     /// Nameward's version: one.
     Version,
     /// A CoreDNS pod's name: at most [`MOST_PODS`].
-    Pod,
+    CorednsPod,
     /// The node of a CoreDNS pod: at most [`MOST_PODS`].
-    Node,
+    CorednsNode,
+    /// Whether a probe's answer was good.
+    Result,
+    /// Why a remedy was held back.
+    Reason,
+    /// Which breaker.
+    Breaker,
+    /// What throws the kill switch.
+    SwitchSource,
+    /// How a node's agent reports.
+    AgentState,
 }
 
 /// How many values a label can have.
@@ -161,6 +196,30 @@ pub enum Bound {
 }
 
 impl Label {
+    /// Every label.
+    pub const ALL: &'static [Self] = &[
+        Self::Vantage,
+        Self::Target,
+        Self::Transport,
+        Self::Outcome,
+        Self::Cause,
+        Self::Scope,
+        Self::Phase,
+        Self::Remedy,
+        Self::Mode,
+        Self::RemedyOutcome,
+        Self::Reload,
+        Self::Actor,
+        Self::Version,
+        Self::CorednsPod,
+        Self::CorednsNode,
+        Self::Result,
+        Self::Reason,
+        Self::Breaker,
+        Self::SwitchSource,
+        Self::AgentState,
+    ];
+
     /// As it is written.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -174,11 +233,16 @@ impl Label {
             Self::Phase => "phase",
             Self::Remedy => "kind",
             Self::Mode => "mode",
-            Self::Reload => "result",
+            Self::Reload | Self::Result => "result",
             Self::Actor => "actor",
             Self::Version => "version",
-            Self::Pod => "pod",
-            Self::Node => "node",
+            // Not `pod` and `node`: those say, in most clusters, which process was scraped.
+            Self::CorednsPod => "coredns_pod",
+            Self::CorednsNode => "coredns_node",
+            Self::Reason => "reason",
+            Self::Breaker => "breaker",
+            Self::SwitchSource => "source",
+            Self::AgentState => "state",
         }
     }
 
@@ -199,13 +263,25 @@ impl Label {
             Self::Reload => Bound::OneOf(vec![RELOAD_OK, RELOAD_FAILED]),
             Self::Actor => Bound::OneOf(ActorName::ALL.map(ActorName::label).to_vec()),
             Self::Version => Bound::AtMost(1),
-            Self::Pod | Self::Node => Bound::AtMost(MOST_PODS),
+            Self::CorednsPod | Self::CorednsNode => Bound::AtMost(MOST_PODS),
+            Self::Result => Bound::OneOf(vec![GOOD, BAD]),
+            Self::Reason => Bound::OneOf(RefusalReason::ALL.map(RefusalReason::label).to_vec()),
+            Self::Breaker => Bound::OneOf(Breaker::ALL.map(Breaker::label).to_vec()),
+            Self::SwitchSource => Bound::OneOf(SWITCH_SOURCES.to_vec()),
+            Self::AgentState => Bound::OneOf(AGENT_STATES.to_vec()),
         }
     }
 }
 
 pub(crate) const RELOAD_OK: &str = "ok";
 pub(crate) const RELOAD_FAILED: &str = "failed";
+pub(crate) const GOOD: &str = "good";
+pub(crate) const BAD: &str = "bad";
+
+/// The policy ConfigMap says so; it could not be read for too long; the local file exists.
+pub(crate) const SWITCH_SOURCES: [&str; 3] = ["policy", "policy-unreadable", "file"];
+/// Reported lately and vouches for itself; reported lately and says that it cannot be relied on; not lately; never.
+pub(crate) const AGENT_STATES: [&str; 4] = ["fresh", "doubtful", "stale", "missing"];
 
 const SCOPES: [Scope; 4] = [Scope::Pod, Scope::CorednsPod, Scope::Node, Scope::Cluster];
 
@@ -218,13 +294,14 @@ pub(crate) const PHASES: [IncidentPhase; 5] = [
     IncidentPhase::Escalated,
 ];
 
-const REMEDY_OUTCOMES: [RemedyOutcome; 8] = [
+const REMEDY_OUTCOMES: [RemedyOutcome; 9] = [
     RemedyOutcome::WouldAct,
     RemedyOutcome::Refused,
     RemedyOutcome::Done,
     RemedyOutcome::Unknown,
     RemedyOutcome::Verified,
     RemedyOutcome::Ineffective,
+    RemedyOutcome::Undone,
     RemedyOutcome::Failed,
     RemedyOutcome::Escalated,
 ];

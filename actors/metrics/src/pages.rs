@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nameward_messages::Now;
 use nameward_messages::health::{ActorName, Stage};
@@ -29,6 +30,7 @@ struct Inner {
     registry: Registry,
     snapshot: Mutex<Arc<Snapshot>>,
     open_state: AtomicBool,
+    pause_file: OnceLock<PathBuf>,
 }
 
 /// One page's answer.
@@ -76,6 +78,7 @@ impl Pages {
                 registry,
                 snapshot: Mutex::default(),
                 open_state: AtomicBool::new(false),
+                pause_file: OnceLock::new(),
             }),
         })
     }
@@ -91,6 +94,16 @@ impl Pages {
         }
     }
 
+    /// The local file of the kill switch: looked for whenever the metrics are read. The first one counts.
+    pub fn watch_pause_file(&self, file: PathBuf) {
+        let _ = self.inner.pause_file.set(file);
+    }
+
+    /// The node that this process runs on.
+    pub(crate) fn node(&self) -> &str {
+        &self.inner.about.node
+    }
+
     /// Whether `/state` answers to others than loopback.
     pub(crate) fn open_state(&self, open: bool) {
         self.inner.open_state.store(open, Ordering::Relaxed);
@@ -101,7 +114,9 @@ impl Pages {
     }
 
     pub(crate) fn metrics(&self) -> Page {
-        match self.inner.registry.text(&self.inner.board) {
+        // A file that cannot be looked for stops changes, too.
+        let paused = self.inner.pause_file.get().map(|file| !matches!(file.try_exists(), Ok(false)));
+        match self.inner.registry.text(&self.inner.board, paused) {
             Ok(text) => Page::text(200, text),
             Err(error) => Page::text(500, format!("{error}\n")),
         }

@@ -1,16 +1,17 @@
 //! The Prometheus registry, built from [`crate::names`] alone.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use nameward_messages::health::ActorHealth;
+use nameward_messages::health::{ActorHealth, Stage};
 use nameward_supervision::HealthBoard;
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry as Prometheus, TextEncoder, core::Collector,
 };
 
 use crate::mind::{Labels, Output};
-use crate::names::{Metric, Type};
+use crate::names::{Label, Metric, SWITCH_SOURCES, Spec, Type};
 
 /// A definition in [`crate::names`] is one that Prometheus does not accept.
 #[derive(Debug, thiserror::Error)]
@@ -75,16 +76,22 @@ impl Registry {
                     }
                 }
                 Output::Replace { metric, series } => replace(&families, *metric, series),
+                Output::KeepPods(pods) => keep_pods(&families, pods),
                 Output::Publish(_) => {}
             }
         }
     }
 
-    /// The exposition text, with the actors as the board has them now.
-    pub(crate) fn text(&self, board: &HealthBoard) -> Result<String, RegistryError> {
+    /// The exposition text, with the actors as the board has them now, and whether the kill switch's file is there.
+    pub(crate) fn text(&self, board: &HealthBoard, paused: Option<bool>) -> Result<String, RegistryError> {
         let gathered = {
             let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
             actors(&families, board);
+            if let (Some(paused), Some(Family::Gauge(gauge))) = (paused, families.get(&Metric::KillSwitch))
+                && let Ok(series) = gauge.get_metric_with_label_values(&[SWITCH_SOURCES[2]])
+            {
+                series.set(f64::from(u8::from(paused)));
+            }
             self.prometheus.gather()
         };
         TextEncoder::new().encode_to_string(&gathered).map_err(RegistryError::Encode)
@@ -117,6 +124,33 @@ impl Family {
         Ok(family)
     }
 
+    /// The labels of every series, in the order of the definition.
+    fn series(&self, spec: &Spec) -> Vec<Labels> {
+        let families = match self {
+            Self::Counter(counter) => counter.collect(),
+            Self::Gauge(gauge) => gauge.collect(),
+            Self::Histogram(histogram) => histogram.collect(),
+        };
+        let metrics = families.iter().flat_map(|family| family.get_metric());
+        let labels = |metric: &prometheus::proto::Metric| {
+            let value = |label: &Label| {
+                let pair = metric.get_label().iter().find(|pair| pair.name() == label.name());
+                pair.map_or(Cow::Borrowed(""), |pair| Cow::Owned(pair.value().to_owned()))
+            };
+            spec.labels.iter().map(value).collect()
+        };
+        metrics.map(labels).collect()
+    }
+
+    fn remove(&self, labels: &Labels) {
+        // What is not there need not be removed.
+        let _ = match self {
+            Self::Counter(counter) => counter.remove_label_values(labels),
+            Self::Gauge(gauge) => gauge.remove_label_values(labels),
+            Self::Histogram(histogram) => histogram.remove_label_values(labels),
+        };
+    }
+
     /// A counter or histogram without labels is there from the start, as zero. A gauge is not: its value is not known.
     fn touch(&self, metric: Metric) {
         let none: &[&str] = &[];
@@ -125,7 +159,7 @@ impl Family {
             Self::Histogram(histogram) => drop(histogram.get_metric_with_label_values(none)),
             Self::Gauge(gauge) => {
                 let start = match metric {
-                    Metric::Leader | Metric::Namespaces | Metric::SuspectedPaths => 0.0,
+                    Metric::Leader | Metric::Namespaces | Metric::SuspectedPaths | Metric::CapabilitiesMissing => 0.0,
                     Metric::ConfigGood => 1.0,
                     _ => return,
                 };
@@ -145,6 +179,16 @@ fn replace(families: &BTreeMap<Metric, Family>, metric: Metric, series: &[(Label
                 one.set(*value);
             }
         }
+    }
+}
+
+/// Series outlive the actor, so it is the registry that knows which there are.
+fn keep_pods(families: &BTreeMap<Metric, Family>, pods: &BTreeSet<String>) {
+    for (metric, family) in families {
+        let spec = metric.spec();
+        let Some(at) = spec.labels.iter().position(|label| *label == Label::CorednsPod) else { continue };
+        let gone = |labels: &Labels| labels.get(at).is_some_and(|pod| !pods.contains(pod.as_ref()));
+        family.series(&spec).iter().filter(|labels| gone(labels)).for_each(|labels| family.remove(labels));
     }
 }
 
@@ -179,4 +223,11 @@ fn actors(families: &BTreeMap<Metric, Family>, board: &HealthBoard) {
             reports.iter().map(|(name, report)| (vec![name.label().into()], read(&report.health))).collect();
         replace(families, metric, &series);
     }
+    let degraded: Vec<(Labels, f64)> = reports
+        .iter()
+        .map(|(name, report)| {
+            (vec![name.label().into()], f64::from(u8::from(matches!(report.stage, Stage::Degraded(_)))))
+        })
+        .collect();
+    replace(families, Metric::ActorDegraded, &degraded);
 }

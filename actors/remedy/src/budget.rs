@@ -44,6 +44,8 @@ struct Try {
 #[derive(Clone, Debug, Default)]
 pub struct Budget {
     tries: Vec<Try>,
+    /// The ladders were read before: what is new in them has happened since.
+    watches: bool,
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -63,14 +65,19 @@ impl Budget {
     }
 
     /// Takes over what the incidents' ladders and standing intents say. A try that is known already is not counted
-    /// twice. Wall-clock times are turned into monotonic ones when they are first seen; a time that lies ahead counts as now.
+    /// twice. Wall-clock times are another machine's: what is new since the last look has happened just now, whatever its
+    /// record says; what stands at the first look may be younger than it says by as much as clocks differ.
     pub fn learn(&mut self, now: Now, incidents: &[IncidentView]) {
+        let trust = if self.watches { None } else { Some(CLOCKS_DIFFER) };
+        self.watches = true;
         for incident in incidents {
             for (kind, subject, at) in tries_of(&incident.status.ladder) {
-                self.note(now, kind, subject, at);
+                self.note_read(now, kind, subject, at, trust);
             }
-            if let Some(intent) = &incident.status.intent {
-                self.note(now, intent.kind, &intent.subject, intent.at);
+            let standing = incident.status.intent.as_ref();
+            // An undo is no try.
+            if let Some(intent) = standing.filter(|i| !(i.kind == RemedyKind::AddReplica && i.to < i.from)) {
+                self.note_read(now, intent.kind, &intent.subject, intent.at, trust);
             }
         }
         let oldest = millis(now.mono.0) - i128::from(u32::try_from(KEEP.as_secs()).unwrap_or(u32::MAX)) * 1000;
@@ -103,7 +110,19 @@ impl Budget {
         in_hour.get(surplus).copied().map(Spent::Hour)
     }
 
+    /// A try of whoever made it. `trust`: its time counts, but for so much; `None`: it does not.
+    fn note_read(&mut self, now: Now, kind: RemedyKind, subject: &Subject, at: Timestamp, trust: Option<Duration>) {
+        let said = Duration::try_from(now.wall.duration_since(at)).unwrap_or_default();
+        let age = trust.map_or(Duration::ZERO, |differ| said.saturating_sub(differ));
+        self.note_aged(now, kind, subject, at, age);
+    }
+
     fn note(&mut self, now: Now, kind: RemedyKind, subject: &Subject, at: Timestamp) {
+        let age = Duration::try_from(now.wall.duration_since(at)).unwrap_or_default();
+        self.note_aged(now, kind, subject, at, age);
+    }
+
+    fn note_aged(&mut self, now: Now, kind: RemedyKind, subject: &Subject, at: Timestamp, age: Duration) {
         // An intent and the records of its outcome carry one moment: they are one try.
         let same = |tried: &Try| {
             tried.kind == kind && tried.subject == *subject && tried.at.duration_since(at).unsigned_abs() < SAME_TRY
@@ -111,13 +130,15 @@ impl Budget {
         if self.tries.iter().any(same) {
             return;
         }
-        let age = i128::from(now.wall.duration_since(at).as_millis().clamp(0, i128::from(u32::MAX) * 1000) as i64);
-        self.tries.push(Try { kind, subject: subject.clone(), at, mono_ms: millis(now.mono.0) - age });
+        self.tries.push(Try { kind, subject: subject.clone(), at, mono_ms: millis(now.mono.0) - millis(age) });
     }
 }
 
 /// The records of a try carry the moment at which its intent was written; this allows for a rounded copy.
 const SAME_TRY: Duration = Duration::from_secs(1);
+
+/// Two machines' wall clocks may differ by this much, and a leader's successor still keeps to the budget.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(600);
 
 /// The tries that a ladder records. `Unknown` and the record that settles it are one.
 fn tries_of(ladder: &[RemedyRecord]) -> impl Iterator<Item = (RemedyKind, &Subject, Timestamp)> {
@@ -181,6 +202,52 @@ mod tests {
         }
         assert_eq!(budget.forbids(at(90_000), LIMITS, RemedyKind::EvictPod, &pod("a")), Some(Spent::Target(3)));
         assert_eq!(budget.forbids(at(90_000), LIMITS, RemedyKind::EvictPod, &pod("b")), None);
+    }
+
+    fn intended(kind: RemedyKind, subject: &Subject, at: Timestamp) -> IncidentView {
+        let intent = nameward_messages::plan::Intent {
+            kind,
+            subject: subject.clone(),
+            by: "another".into(),
+            resource_version: "1".into(),
+            target: None,
+            from: None,
+            to: None,
+            at,
+        };
+        IncidentView {
+            name: "incident".into(),
+            uid: "incident".into(),
+            resource_version: "1".into(),
+            created_at: None,
+            spec: nameward_messages::plan::IncidentSpec {
+                cause: nameward_messages::verdict::Cause::CorednsUdpDead,
+                scope: nameward_messages::verdict::Scope::CorednsPod,
+                subject: subject.clone(),
+            },
+            status: nameward_messages::plan::IncidentStatus { intent: Some(intent), ..Default::default() },
+        }
+    }
+
+    /// Found by virtual time: the leader's clock was ten minutes behind that of its successor.
+    #[test]
+    fn a_leader_whose_clock_was_behind_has_not_acted_long_ago() {
+        let mut budget = Budget::default();
+        let behind = |s: u64| at(s).wall.checked_sub(jiff::SignedDuration::from_secs(600)).unwrap();
+        // Seen as it happens: now, whatever it says.
+        budget.learn(at(10_000), &[]);
+        budget.learn(at(10_005), &[intended(RemedyKind::EvictPod, &pod("a"), behind(10_000))]);
+        assert_eq!(
+            budget.forbids(at(10_105), LIMITS, RemedyKind::EvictPod, &pod("b")),
+            Some(Spent::Spacing(Duration::from_secs(200)))
+        );
+        // Found at the start: as young as its clock may have lied.
+        let mut budget = Budget::default();
+        budget.learn(at(10_100), &[intended(RemedyKind::EvictPod, &pod("a"), behind(10_000))]);
+        assert_eq!(
+            budget.forbids(at(10_100), LIMITS, RemedyKind::EvictPod, &pod("b")),
+            Some(Spent::Spacing(Duration::from_secs(200)))
+        );
     }
 
     #[test]

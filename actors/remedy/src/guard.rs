@@ -3,147 +3,25 @@
 //! They are asked twice. [`Guard::plan`] judges a plan before anything is written; [`pod_target`], [`memory_target`] and
 //! [`floor`] judge the target as it was read again; [`Guard::still`] is asked before every single request.
 
-use std::fmt;
+mod refusal;
+
 use std::time::Duration;
 
+use nameward_config::ceilings;
 use nameward_config::settings::Remedy;
-use nameward_messages::cluster_view::{ClusterView, KillSwitch};
+use nameward_messages::PodUid;
+use nameward_messages::cluster_view::{BudgetView, ClusterView, KillSwitch, WorkloadKind};
 use nameward_messages::plan::{IncidentPhase, LeaseState, Plan, SharedAct};
-use nameward_messages::remedy::{Mode, RemedyKind};
+use nameward_messages::remedy::RemedyKind;
 use nameward_messages::time::{Mono, Now};
 
-use crate::budget::{Budget, Limits, Spent};
-use crate::ladder;
+pub use refusal::Refusal;
+
+use crate::budget::{Budget, Limits};
 use crate::shared::call::{PodRead, WorkloadRead};
 
 /// A view older than this is no ground to act on.
 pub const VIEW_STALE: Duration = Duration::from_secs(60);
-
-/// Why nothing is done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the text of each is its documentation")]
-pub enum Refusal {
-    NotOnLadder { cause: &'static str, kind: RemedyKind },
-    NotInThisRelease(RemedyKind),
-    KillSwitch(&'static str),
-    NoLease,
-    Overdue,
-    ViewUnknown,
-    Paused,
-    Rollout(String),
-    CoolDown(Duration),
-    Budget(Spent),
-    InFlight(String),
-    IncidentGone,
-    VerdictEnded,
-    TargetGone,
-    TargetChanged(&'static str),
-    Floor { ready_after: u32, floor: u32 },
-    BudgetsOverlap(usize),
-    OwnedBy(String),
-    LimitUnknown,
-    NotRaised { from: u64, to: u64 },
-    AboveCap { to: u64, cap: u64 },
-    Api(String),
-    ApiForGood(String),
-}
-
-impl Refusal {
-    /// How long to wait before the plan may be told again.
-    #[must_use]
-    pub fn retry_after(&self) -> Duration {
-        match self {
-            // The next view shows the change: plan anew from it.
-            Self::TargetChanged(_) | Self::Overdue | Self::TargetGone => Duration::from_secs(2),
-            Self::NoLease | Self::InFlight(_) | Self::ViewUnknown | Self::IncidentGone => Duration::from_secs(10),
-            Self::KillSwitch(_) | Self::Rollout(_) | Self::Api(_) | Self::VerdictEnded => Duration::from_secs(30),
-            Self::CoolDown(left) | Self::Budget(Spent::Spacing(left) | Spent::Hour(left)) => {
-                (*left).max(Duration::from_secs(1))
-            }
-            Self::Paused | Self::Floor { .. } | Self::BudgetsOverlap(_) | Self::LimitUnknown => Duration::from_secs(60),
-            Self::NotOnLadder { .. }
-            | Self::NotInThisRelease(_)
-            | Self::ApiForGood(_)
-            | Self::Budget(Spent::Target(_))
-            | Self::OwnedBy(_)
-            | Self::NotRaised { .. }
-            | Self::AboveCap { .. } => Duration::from_secs(600),
-        }
-    }
-
-    /// The same reason, whatever the time that is left: to tell a change of reason from the passing of time.
-    #[must_use]
-    pub fn without_times(&self) -> Self {
-        match self {
-            Self::CoolDown(_) => Self::CoolDown(Duration::ZERO),
-            Self::Budget(Spent::Spacing(_)) => Self::Budget(Spent::Spacing(Duration::ZERO)),
-            Self::Budget(Spent::Hour(_)) => Self::Budget(Spent::Hour(Duration::ZERO)),
-            other => other.clone(),
-        }
-    }
-
-    /// Whether waiting can change it. If not, a person is called at once.
-    #[must_use]
-    pub fn lasting(&self) -> bool {
-        matches!(
-            self,
-            Self::NotOnLadder { .. }
-                | Self::NotInThisRelease(_)
-                | Self::ApiForGood(_)
-                | Self::Budget(Spent::Target(_))
-                | Self::OwnedBy(_)
-                | Self::NotRaised { .. }
-                | Self::AboveCap { .. }
-        )
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotOnLadder { cause, kind } => write!(f, "{kind} is no remedy for {cause}"),
-            Self::NotInThisRelease(kind) => write!(f, "{kind} is not carried out in this release: it is only recorded"),
-            Self::KillSwitch(which) => write!(f, "the kill switch stops every change: {which}"),
-            Self::NoLease => f.write_str("the Lease is not held for long enough to finish the call"),
-            Self::Overdue => f.write_str("the plan is past its deadline"),
-            Self::ViewUnknown => f.write_str("the cluster is not known: a watch is incomplete or older than a minute"),
-            Self::Paused => f.write_str("the workload carries the annotation nameward.dev/paused"),
-            Self::Rollout(because) => write!(f, "a rollout of the workload is under way: {because}"),
-            Self::CoolDown(left) => write!(f, "cool-down, {} s left", secs(*left)),
-            Self::Budget(Spent::Spacing(left)) => {
-                write!(f, "the last shared remedy was too short a time ago, {} s left", secs(*left))
-            }
-            Self::Budget(Spent::Hour(left)) => {
-                write!(f, "the budget of shared remedies for this hour is spent, {} s left", secs(*left))
-            }
-            Self::Budget(Spent::Target(most)) => write!(f, "this target had its {most} tries"),
-            Self::InFlight(other) => write!(f, "another shared remedy is in flight: {other}"),
-            Self::IncidentGone => f.write_str("the incident's object is not there to write the intent to"),
-            Self::VerdictEnded => f.write_str("no node says so any more"),
-            Self::TargetGone => f.write_str("the target is gone"),
-            Self::TargetChanged(what) => write!(f, "the target is not the one that was judged: {what}"),
-            Self::Floor { ready_after, floor } => {
-                write!(f, "it would leave {ready_after} ready CoreDNS pods and at least {floor} must stay")
-            }
-            Self::BudgetsOverlap(n) => {
-                write!(
-                    f,
-                    "{n} PodDisruptionBudgets cover the pod: the API server then fails every eviction; remove one"
-                )
-            }
-            Self::OwnedBy(manager) => write!(f, "{manager} owns the field and would write it back; change it there"),
-            Self::LimitUnknown => f.write_str("the container has no memory limit, or it could not be read"),
-            Self::NotRaised { from, to } => write!(f, "a limit of {to} bytes would not raise {from}"),
-            Self::AboveCap { to, cap } => write!(f, "a limit of {to} bytes is above the cap of {cap}"),
-            Self::Api(says) => write!(f, "the API server does not do it now: {says}"),
-            Self::ApiForGood(says) => write!(f, "the API server refuses it: {says}"),
-        }
-    }
-}
-
-fn secs(d: Duration) -> u64 {
-    d.as_secs().max(1)
-}
 
 /// What the guard rails look at, gathered by the executor's mind.
 #[derive(Clone, Copy, Debug)]
@@ -187,11 +65,10 @@ impl Guard<'_> {
     /// Judges a plan before anything is written.
     pub fn plan(&self, plan: &Plan, view: Option<&ClusterView>) -> Result<(), Refusal> {
         let kind = kind_of(&plan.act);
-        if !ladder::allows(plan.cause, kind) {
+        // To take away what was added is no new try: neither the ladder nor the budget holds it back.
+        let undo = matches!(plan.act, SharedAct::LowerReplicas { .. });
+        if !undo && !self.settings.ladder(plan.cause).contains(&kind) {
             return Err(Refusal::NotOnLadder { cause: plan.cause.id(), kind });
-        }
-        if kind == RemedyKind::AddReplica && self.settings.mode_of(kind) == Mode::Act {
-            return Err(Refusal::NotInThisRelease(kind));
         }
         self.still(plan.deadline)?;
         let view = view
@@ -211,20 +88,64 @@ impl Guard<'_> {
         if let Some(other) = view.incidents.iter().find(|i| i.name != plan.incident && busy(i)) {
             return Err(Refusal::InFlight(other.name.clone()));
         }
-        if let Some(spent) = self.budget.forbids(self.now, limits(self.settings), kind, &plan.subject) {
+        if !undo && let Some(spent) = self.budget.forbids(self.now, limits(self.settings), kind, &plan.subject) {
             return Err(Refusal::Budget(spent));
         }
         match &plan.act {
             SharedAct::EvictPod { uid, .. } => {
-                let covering = view.budgets.iter().filter(|b| b.matches.contains(uid)).count();
-                if covering > 1 { Err(Refusal::BudgetsOverlap(covering)) } else { Ok(()) }
+                let ready = view.pods.iter().any(|pod| pod.uid == *uid && pod.ready);
+                disruption(&view.budgets, uid, ready, workload.replicas)
             }
             SharedAct::RaiseMemory { from, to, .. } => memory_values(self.settings, *from, *to),
-            SharedAct::AddReplica { .. } => {
+            SharedAct::AddReplica { .. } if workload.kind == WorkloadKind::DaemonSet => Err(Refusal::NotScalable),
+            SharedAct::AddReplica { from, .. } => {
+                if let Some(standing) = view.incidents.iter().find(|i| i.status.added.is_some()) {
+                    return Err(Refusal::AlreadyAdded(standing.name.clone()));
+                }
+                if workload.replicas != *from {
+                    return Err(Refusal::TargetChanged("another number of replicas"));
+                }
                 workload.replicas_owner.clone().map_or(Ok(()), |o| Err(Refusal::OwnedBy(o)))
             }
+            // Judged by the workload as it is read again: when another number stands there, nothing is to be undone.
+            SharedAct::LowerReplicas { .. } | SharedAct::RestartKubeProxy { .. } => Ok(()),
         }
     }
+}
+
+/// What the disruption budgets say of the eviction of a CoreDNS pod, as the API server will judge it (`eviction.go`). No
+/// budget at all allows everything: then only the floor holds.
+fn disruption(budgets: &[BudgetView], pod: &PodUid, ready: bool, replicas: u32) -> Result<(), Refusal> {
+    let covering: Vec<&BudgetView> = budgets.iter().filter(|b| b.matches.contains(pod)).collect();
+    let budget = match covering.as_slice() {
+        [] => return Ok(()),
+        [one] => one,
+        more => return Err(Refusal::BudgetsOverlap(more.len())),
+    };
+    let (name, healthy, desired) = (budget.key.to_string(), budget.current_healthy, budget.desired_healthy);
+    // Figures that are not of this generation say nothing: the server refuses by itself then.
+    if !budget.observed {
+        return Ok(());
+    }
+    if ready {
+        if budget.disruptions_allowed > 0 {
+            return Ok(());
+        }
+        if i64::from(desired) >= i64::from(replicas) {
+            let because = "it wants as many healthy pods as there are replicas; allow one to be unavailable";
+            return Err(Refusal::BudgetNever { name, because });
+        }
+        return Err(Refusal::BudgetNotNow { name, healthy, desired });
+    }
+    if budget.always_allow_unhealthy || healthy >= desired || budget.disruptions_allowed > 0 {
+        return Ok(());
+    }
+    if healthy == 0 {
+        let because = "no pod is healthy, and unhealthy ones may go only while enough others are; set \
+                       unhealthyPodEvictionPolicy: AlwaysAllow";
+        return Err(Refusal::BudgetNever { name, because });
+    }
+    Err(Refusal::BudgetNotNow { name, healthy, desired })
 }
 
 /// An incident that holds the one slot of shared remedies.
@@ -239,14 +160,19 @@ pub fn kind_of(act: &SharedAct) -> RemedyKind {
     match act {
         SharedAct::EvictPod { .. } => RemedyKind::EvictPod,
         SharedAct::RaiseMemory { .. } => RemedyKind::RaiseMemory,
-        SharedAct::AddReplica { .. } => RemedyKind::AddReplica,
+        SharedAct::AddReplica { .. } | SharedAct::LowerReplicas { .. } => RemedyKind::AddReplica,
+        SharedAct::RestartKubeProxy { .. } => RemedyKind::RestartKubeProxy,
     }
 }
 
-/// The limits that the settings state.
+/// The limits that the settings state, and never more than the ceilings allow.
 #[must_use]
 pub fn limits(settings: &Remedy) -> Limits {
-    Limits { every: settings.shared_every.0, per_hour: settings.shared_per_hour, per_target: settings.tries_per_target }
+    Limits {
+        every: settings.shared_every.0.max(ceilings::SHARED_EVERY),
+        per_hour: settings.shared_per_hour.min(ceilings::SHARED_PER_HOUR),
+        per_target: settings.tries_per_target.min(ceilings::TRIES_PER_TARGET),
+    }
 }
 
 /// Whether the pod that was read again is the one that was judged.
@@ -268,9 +194,41 @@ pub fn pod_target(plan_uid: &str, plan_version: &str, read: Option<&PodRead>) ->
 pub fn floor(pod: &PodRead, read: Option<&WorkloadRead>) -> Result<(), Refusal> {
     let workload = read.ok_or(Refusal::TargetGone)?;
     workload_free(workload)?;
-    let floor = workload.replicas.div_ceil(2).max(1);
+    let floor = ceilings::floor(workload.replicas);
     let ready_after = workload.ready.saturating_sub(u32::from(pod.ready));
     if ready_after < floor { Err(Refusal::Floor { ready_after, floor }) } else { Ok(()) }
+}
+
+/// Whether a replica may be added to the workload as it was read again.
+pub fn replica_target(from: u32, read: Option<&WorkloadRead>) -> Result<(), Refusal> {
+    let workload = read.ok_or(Refusal::TargetGone)?;
+    workload_free(workload)?;
+    if let Some(owner) = &workload.replicas_owner {
+        return Err(Refusal::OwnedBy(owner.clone()));
+    }
+    if workload.resource_version.is_empty() {
+        return Err(Refusal::TargetChanged("no resourceVersion"));
+    }
+    if workload.replicas != from {
+        return Err(Refusal::TargetChanged("another number of replicas"));
+    }
+    Ok(())
+}
+
+/// Whether the added replica may be taken away again from the workload as it was read again. `Ok(false)`: it is not ours any
+/// more, since somebody has set another number, or owns it.
+pub fn lower_target(from: u32, to: u32, read: &WorkloadRead) -> Result<bool, Refusal> {
+    if read.replicas != from || read.replicas_owner.is_some() {
+        return Ok(false);
+    }
+    workload_free(read)?;
+    if read.resource_version.is_empty() {
+        return Err(Refusal::TargetChanged("no resourceVersion"));
+    }
+    // Pods that are not ready go first (the ReplicaSet controller ranks them so).
+    let ready_after = if read.ready >= read.replicas { to } else { read.ready };
+    let floor = ceilings::floor(to);
+    if ready_after < floor { Err(Refusal::Floor { ready_after, floor }) } else { Ok(true) }
 }
 
 /// Whether the memory limit that was read again is still the one to raise.
@@ -313,7 +271,7 @@ fn memory_values(settings: &Remedy, from: u64, to: u64) -> Result<(), Refusal> {
     if to <= from {
         return Err(Refusal::NotRaised { from, to });
     }
-    let cap = settings.memory_cap.0;
+    let cap = settings.memory_cap.0.min(ceilings::MEMORY_CAP);
     if to > cap { Err(Refusal::AboveCap { to, cap }) } else { Ok(()) }
 }
 

@@ -1,47 +1,71 @@
-//! The mind of the node remedy: in this release it changes nothing. For a verdict that has stood for long enough and
-//! whose ladder has a node repair, it tells what that repair would be, with the exact command.
+//! The mind of the node remedy. For a verdict that has stood for long enough and whose ladder has a node repair, it carries
+//! that repair out if its mode is `act`, and tells with the exact command what it would do if it is `observe`.
+//!
+//! A repair goes: everything that could forbid it is asked; what is concerned is read afresh, and must still be what was
+//! judged ([`plan`]); then for each change the before-image is read, both are journalled and synced, what could forbid it is
+//! asked again, the change is made and read back, and that is journalled. Then probing from the vantage concerned says
+//! whether it helped. If it did, the journal says so; if it did not, or something got worse, it is undone where what is
+//! there is still what was written, and a person is called ([`work`]).
+//!
+//! **After-care** ([`after`]): when a CoreDNS pod is gone, whoever evicted it, and conntrack of this node still sends UDP to its
+//! address a while later, those entries are deleted, as a repair like any other (`drop-conntrack`). The agent's own watch
+//! names the address: what is dead is known here no later than to the coordinator.
+//!
+//! What holds whatever the configuration says:
+//! - One repair at a time on a node, one in ten minutes ([`EVERY`]), three tries per target ([`TRIES`]).
+//! - No repair without an unexpired permit, on a verdict that is only probable, in the cool-down, while the kill switch is
+//!   thrown or has not been read, or while the journal cannot be written.
+//! - When the permit is withdrawn in the middle, no further change is made; what was made is verified, or undone.
+//! - When the kill switch is thrown in the middle, nothing at all is changed, not even back: probing goes on, since it
+//!   changes nothing, and an undo waits until the switch is released. A person is told what stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use nameward_config::Config;
-use nameward_messages::PodUid;
 use nameward_messages::cluster_view::KillSwitch;
 use nameward_messages::namespaces::{Namespace, NamespaceChanged};
 use nameward_messages::plan::Permit;
 use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::report::NodeOrders;
+use nameward_messages::targets::Targets;
 use nameward_messages::time::{Mono, Now};
-use nameward_messages::verdict::{Cause, DiagnosisTells, Subject, Verdict, VerdictKey};
+use nameward_messages::verdict::{Cause, Confidence, DiagnosisTells, Subject, Verdict, VerdictKey};
+use nameward_messages::{NodeName, PodUid};
 
-use crate::ladder::node_remedy;
+use crate::ladder::node_rung;
 
-/// What the mind is told.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// What diagnosis concludes.
-    Diagnosis(DiagnosisTells),
-    /// This node's orders, with the permit.
-    Orders(NodeOrders),
-    /// Namespaces, for the exact command.
-    Namespace(NamespaceChanged),
-    /// The kill switch of the policy ConfigMap.
-    KillSwitch(KillSwitch),
-    /// Whether the local file [`crate::pause::PAUSE_FILE`] is there.
-    PausedHere(bool),
-    /// New settings.
-    Configure(Arc<Config>),
-    /// The deadline passed.
-    Tick,
-}
+mod after;
+mod plan;
+mod refuse;
+mod told;
+mod verify;
+mod work;
 
-/// What the mind wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// To the reporter, metrics and people.
-    Tell(RemedyRecord),
-}
+use after::Gone;
+use plan::Known;
+use work::Work;
+
+pub use told::{Input, Job, JobResult, Output};
+
+/// No node repair within this time after the last one of this node. No configuration shortens it.
+pub const EVERY: Duration = Duration::from_secs(600);
+/// Most tries of one remedy on one target. No configuration raises it.
+pub const TRIES: u32 = 3;
+/// How long nothing is repaired on this node after a repair that made something worse.
+pub const BREAKER: Duration = Duration::from_secs(600);
+/// How often what could stop a repair is looked at while one is under way.
+const LOOK_EVERY: Duration = crate::pause::LOOK_EVERY;
+/// After a look that spoke against a repair, the next one.
+const AGAIN: Duration = Duration::from_secs(30);
+/// The least time between two ticks.
+const TICK: Duration = Duration::from_millis(200);
+/// Verdicts of one node; diagnosis reports fewer.
+const MOST: usize = 256;
+/// Tries that are remembered.
+const MOST_TRIES: usize = 256;
 
 /// The node remedy's mind.
 #[derive(Debug)]
@@ -49,10 +73,43 @@ pub struct NodeMind {
     config: Arc<Config>,
     /// The permit and when its serial was first seen.
     permit: Option<(Permit, Mono)>,
-    switch: KillSwitch,
+    switch: Option<KillSwitch>,
     paused_here: bool,
     namespaces: BTreeMap<PodUid, Namespace>,
+    targets: Arc<Targets>,
+    /// CoreDNS pods that are gone, for after-care.
+    gone: Gone,
     standing: BTreeMap<VerdictKey, Standing>,
+    /// Failing vantages, all rows of the matrix together.
+    bad: u32,
+    journal: JournalState,
+    boot: String,
+    /// The highest id of the journal.
+    last_id: u64,
+    tries: Vec<Try>,
+    /// When the cool-down began: at the start, and when a permit comes back.
+    calm_since: Option<Mono>,
+    breaker: Option<Mono>,
+    last_task: u64,
+    work: Option<Work>,
+    /// When the last step was taken.
+    stepped: Mono,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum JournalState {
+    /// Not opened yet.
+    Awaited,
+    Open,
+    /// Why not.
+    Unusable(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Try {
+    at: Mono,
+    kind: RemedyKind,
+    subject: Subject,
 }
 
 #[derive(Debug)]
@@ -61,10 +118,11 @@ struct Standing {
     told: Option<RemedyOutcome>,
     /// The reason that was told, without the command.
     reason: String,
+    /// It was repaired and verified: diagnosis will end it.
+    settled: bool,
+    /// What was read spoke against a repair: it is not read again before this.
+    again_at: Mono,
 }
-
-/// Verdicts of one node; diagnosis reports fewer.
-const MOST: usize = 256;
 
 impl NodeMind {
     /// A mind that knows nothing yet.
@@ -73,47 +131,75 @@ impl NodeMind {
         Self {
             config,
             permit: None,
-            switch: KillSwitch::Off,
+            switch: None,
             paused_here: false,
             namespaces: BTreeMap::new(),
+            targets: Arc::default(),
+            gone: Gone::default(),
             standing: BTreeMap::new(),
+            bad: 0,
+            journal: JournalState::Awaited,
+            boot: String::new(),
+            last_id: 0,
+            tries: Vec::new(),
+            calm_since: None,
+            breaker: None,
+            last_task: 0,
+            work: None,
+            stepped: Mono::default(),
         }
     }
 
-    /// When [`Input::Tick`] is due: when the next verdict has stood for long enough.
+    /// The same on a node with a name: without one, nobody could be told of after-care, and there is none.
+    #[must_use]
+    pub fn on(mut self, node: &NodeName) -> Self {
+        self.gone.on(node);
+        self
+    }
+
+    /// When [`Input::Tick`] is due: when the next verdict has stood for long enough, or while something is under way.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
-        let wait = self.config.remedy.wait.0;
-        let considered = |cause| node_remedy(cause).is_some_and(|kind| self.config.remedy.mode_of(kind) != Mode::Off);
-        self.standing
+        let settings = &self.config.remedy;
+        let considered = |cause| node_rung(settings, cause).is_some_and(|kind| settings.mode_of(kind) != Mode::Off);
+        let next = self
+            .standing
             .values()
-            .filter(|s| s.told.is_none() && considered(s.verdict.cause))
-            .map(|s| s.verdict.since.mono + wait)
-            .min()
+            .filter(|s| s.told.is_none() && !s.settled && considered(s.verdict.cause))
+            .map(|s| s.verdict.since.mono + settings.wait.0)
+            .min();
+        // What forbids a repair may pass without anybody telling.
+        let refused = |s: &Standing| {
+            let kind = node_rung(settings, s.verdict.cause);
+            let acts = kind.map(|kind| settings.mode_of(kind)) == Some(Mode::Act);
+            acts && !s.settled && s.told == Some(RemedyOutcome::Refused)
+        };
+        let again = self.standing.values().any(refused).then(|| self.stepped + LOOK_EVERY);
+        let care = self.gone.due().map(|due| due.max(self.stepped + LOOK_EVERY));
+        let due = [next, again, care, self.work.as_ref().map(Work::deadline)].into_iter().flatten().min()?;
+        Some(due.max(self.stepped + TICK))
     }
 
     /// Takes one input.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        self.calm_since.get_or_insert(now.mono);
+        self.stepped = now.mono;
         match input {
             Input::Diagnosis(DiagnosisTells::Stands(verdict)) => self.stands(verdict),
             Input::Diagnosis(DiagnosisTells::Ended { key, .. }) => {
                 self.standing.remove(&key);
             }
+            Input::Diagnosis(DiagnosisTells::Matrix(matrix)) => {
+                self.bad = matrix.rows.iter().fold(0, |sum, row| sum.saturating_add(row.bad));
+            }
             Input::Diagnosis(
                 DiagnosisTells::Deferred(_)
                 | DiagnosisTells::Examined(_)
-                | DiagnosisTells::Matrix(_)
                 | DiagnosisTells::Unmodelled(_)
                 | DiagnosisTells::Recovered(_),
             )
             | Input::Tick => {}
-            Input::Orders(orders) => {
-                self.permit = match (orders.permit, self.permit.take()) {
-                    (Some(new), Some((old, since))) if new.serial == old.serial => Some((new, since)),
-                    (Some(new), _) => Some((new, now.mono)),
-                    (None, _) => None,
-                };
-            }
+            Input::Orders(orders) => self.ordered(now, orders),
             Input::Namespace(NamespaceChanged::Found(ns)) => {
                 self.namespaces.insert(ns.pod.clone(), ns);
             }
@@ -122,11 +208,33 @@ impl NodeMind {
                     self.namespaces.remove(&pod);
                 }
             }
-            Input::KillSwitch(switch) => self.switch = switch,
+            Input::Targets(targets) => {
+                self.gone.learn(now.mono, &self.targets, &targets);
+                self.targets = targets;
+            }
+            Input::KillSwitch(switch) => self.switch = Some(switch),
             Input::PausedHere(paused) => self.paused_here = paused,
             Input::Configure(config) => self.config = config,
+            Input::Journal { boot, found } => self.opened(now, boot, found, out),
+            Input::Done { task, result } => self.done(now, task, result, out),
+            Input::Answer(answer) => self.answered(now, &answer),
         }
+        self.go_on(now, out);
         self.judge(now, out);
+        self.after_care(now, out);
+    }
+
+    fn ordered(&mut self, now: Now, orders: NodeOrders) {
+        let had = self.permitted(now.mono);
+        self.permit = match (orders.permit, self.permit.take()) {
+            (Some(new), Some((old, since))) if new.serial == old.serial => Some((new, since)),
+            (Some(new), _) => Some((new, now.mono)),
+            (None, _) => None,
+        };
+        // A permit that was withheld and comes back says that a storm is over.
+        if !had && self.permitted(now.mono) {
+            self.calm_since = Some(now.mono);
+        }
     }
 
     fn stands(&mut self, verdict: Verdict) {
@@ -134,45 +242,34 @@ impl NodeMind {
         if let Some(known) = self.standing.get_mut(&key) {
             known.verdict = verdict;
         } else if self.standing.len() < MOST {
-            self.standing.insert(key, Standing { verdict, told: None, reason: String::new() });
+            let again_at = Mono::default();
+            let standing = Standing { verdict, told: None, reason: String::new(), settled: false, again_at };
+            self.standing.insert(key, standing);
         }
     }
 
-    fn judge(&mut self, now: Now, out: &mut Vec<Output>) {
-        let permitted = self
-            .permit
-            .as_ref()
-            .is_some_and(|(permit, since)| now.mono.since(*since).as_secs() < u64::from(permit.valid_s));
-        let halted = self.paused_here || !self.switch.allows(now.mono);
-        let settings = &self.config.remedy;
-        for standing in self.standing.values_mut() {
-            let verdict = &standing.verdict;
-            let Some(kind) = node_remedy(verdict.cause) else { continue };
-            let mode = settings.mode_of(kind);
-            if mode == Mode::Off || now.mono.since(verdict.since.mono) < settings.wait.0 {
-                continue;
-            }
-            let (outcome, reason) = if mode == Mode::Act {
-                (RemedyOutcome::Refused, "not in this release: node remedies observe")
-            } else if halted {
-                (RemedyOutcome::Refused, "the kill switch stops every change")
-            } else if !permitted {
-                (RemedyOutcome::Refused, "no permit")
-            } else {
-                (RemedyOutcome::WouldAct, "would")
-            };
-            if standing.told == Some(outcome) && standing.reason == reason {
-                continue;
-            }
-            standing.told = Some(outcome);
-            reason.clone_into(&mut standing.reason);
-            let namespace = verdict.subject.uid.as_ref().and_then(|uid| self.namespaces.get(uid));
-            let command = command(verdict.cause, &verdict.subject, namespace);
-            let detail = match outcome {
-                RemedyOutcome::WouldAct => format!("would run: {command}"),
-                _ => format!("{reason}; by hand: {command}"),
-            };
-            out.push(Output::Tell(record(kind, &verdict.subject, mode, outcome, detail, now.wall)));
+    fn permitted(&self, now: Mono) -> bool {
+        let valid = |(permit, since): &(Permit, Mono)| now.since(*since).as_secs() < u64::from(permit.valid_s);
+        self.permit.as_ref().is_some_and(valid)
+    }
+
+    /// Whether a kill switch is thrown, or cannot be read.
+    fn halted(&self, now: Mono) -> bool {
+        self.paused_here || self.switch.is_some_and(|switch| !switch.allows(now))
+    }
+
+    fn known(&self) -> Known<'_> {
+        Known { namespaces: &self.namespaces, targets: &self.targets }
+    }
+
+    fn verdicts(&self) -> BTreeSet<VerdictKey> {
+        self.standing.keys().cloned().collect()
+    }
+
+    fn tried(&mut self, at: Mono, kind: RemedyKind, subject: &Subject) {
+        self.tries.push(Try { at, kind, subject: subject.clone() });
+        if self.tries.len() > MOST_TRIES {
+            self.tries.remove(0);
         }
     }
 }

@@ -80,16 +80,100 @@ fn off_asks_nobody() {
     assert!(world.acts.is_empty() && world.asked.is_empty() && outcomes(&world).is_empty());
 }
 
+/// What was really done, in order.
+fn done(world: &World) -> Vec<&str> {
+    world.acts.iter().filter(|a| a.committed && !a.dry).map(|a| a.what.as_str()).collect()
+}
+
+fn history(world: &World) -> String {
+    let ladders: Vec<_> =
+        world.incidents.values().map(|i| (&i.status.phase, &i.status.added, &i.status.ladder)).collect();
+    format!("{ladders:#?}\n{:#?}", world.processes.iter().map(|p| &p.log).collect::<Vec<_>>())
+}
+
 #[test]
-fn when_every_pod_is_deaf_nothing_is_evicted_and_a_person_is_called() {
+fn when_every_pod_is_deaf_one_is_made_before_any_is_broken() {
     let mut world = World::new(act_config(), 3, 2, 3);
     world.run(70);
     world.break_pod(0);
     world.break_pod(1);
-    world.run(300);
-    assert!(world.acts.is_empty());
-    assert!(world.incidents.values().all(|i| i.status.phase == IncidentPhase::Escalated), "{:#?}", world.incidents);
+    assert!(world.run_until(1500, all_resolved), "{}", history(&world));
+    assert_eq!(done(&world), ["add", "evict", "evict", "lower"], "{}", history(&world));
+    assert_eq!((world.desired, world.pods.len()), (2, 2));
+    assert!(world.pods.iter().all(|pod| !pod.dead));
+    world.run(600);
+    assert_eq!(done(&world).len(), 4);
+    check::all(&world);
+}
+
+#[test]
+fn the_only_replica_is_replaced_by_making_another_first() {
+    let mut world = World::new(act_config(), 3, 1, 13);
+    world.run(70);
+    world.break_pod(0);
+    assert!(world.run_until(900, all_resolved), "{}", history(&world));
+    assert_eq!(done(&world), ["add", "evict", "lower"], "{}", history(&world));
+    assert_eq!((world.desired, world.ready()), (1, 1));
+    check::all(&world);
+}
+
+#[test]
+fn a_replica_that_does_not_help_is_taken_away_and_a_person_called() {
+    let mut world = World::new(act_config(), 3, 2, 14);
+    world.fix_on_replace = false;
+    world.run(70);
+    world.break_pod(0);
+    world.break_pod(1);
+    assert!(world.run_until(400, |w| done(w) == ["add", "lower"]), "{}", history(&world));
+    world.run(900);
+    assert_eq!((done(&world), world.desired), (vec!["add", "lower"], 2), "{}", history(&world));
     assert!(world.events.iter().any(|(_, e)| e.starts_with("DnsNeedsAPerson")));
+    check::all(&world);
+}
+
+#[test]
+fn where_an_autoscaler_owns_the_replicas_none_is_added_and_it_is_said() {
+    let mut world = World::new(act_config(), 3, 2, 15);
+    world.owner = Some("the Horizontal Pod Autoscaler".to_owned());
+    world.run(70);
+    world.break_pod(0);
+    world.break_pod(1);
+    world.run(400);
+    assert!(done(&world).is_empty());
+    assert!(history(&world).contains("the Horizontal Pod Autoscaler owns the number of replicas"));
+    assert!(world.incidents.values().all(|i| i.status.phase == IncidentPhase::Escalated), "{}", history(&world));
+}
+
+#[test]
+fn a_number_that_a_person_set_meanwhile_is_left_alone() {
+    let mut world = World::new(act_config(), 3, 1, 16);
+    world.run(70);
+    world.break_pod(0);
+    assert!(world.run_until(300, |w| done(w) == ["add"]));
+    world.run(60);
+    world.desired = 4;
+    world.template.0 += 1000;
+    for node in ["node1", "node3"] {
+        world.add_pod(node.into(), true);
+    }
+    assert!(world.run_until(900, all_resolved), "{}", history(&world));
+    assert_eq!((done(&world), world.desired), (vec!["add", "evict"], 4));
+    assert!(history(&world).contains("somebody has set it since"));
+}
+
+#[test]
+fn a_restart_at_any_step_never_adds_twice_and_takes_away_what_was_added() {
+    for call in 1..=20 {
+        let mut world = World::new(act_config(), 3, 1, 17);
+        world.run(70);
+        world.break_pod(0);
+        world.processes[0].die_at_call = Some(call);
+        assert!(world.run_until(2400, all_resolved), "died at call {call}: {}", history(&world));
+        let acts = done(&world);
+        assert_eq!(acts, ["add", "evict", "lower"], "died at call {call}: {}", history(&world));
+        assert_eq!(world.desired, 1, "died at call {call}");
+        check::all(&world);
+    }
 }
 
 #[test]
@@ -202,7 +286,7 @@ fn budgets_outlive_a_restart() {
 #[test]
 fn both_rooms_agree_on_which_cause_leads_to_which_shared_remedy() {
     for &cause in nameward_messages::verdict::Cause::ALL {
-        match nameward_coordinator::judge::advice::shared_remedy(cause) {
+        match nameward_config::settings::Remedy::default().shared_remedy(cause) {
             Some(kind) => assert!(nameward_remedy::ladder::allows(cause, kind), "{cause}: {kind}"),
             None => {
                 let kinds = nameward_messages::remedy::RemedyKind::ALL;

@@ -195,6 +195,7 @@ fn node_view(node: &NodeObject) -> NodeView {
         uid: node.metadata.uid.clone(),
         ready: node.ready(),
         unschedulable: node.spec.map(|spec| spec.unschedulable),
+        zone: node.metadata.labels.get("topology.kubernetes.io/zone").cloned(),
         terminating: node.metadata.deletion_timestamp.is_some(),
     }
 }

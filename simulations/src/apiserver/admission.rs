@@ -71,6 +71,7 @@ fn variables_of(write: &Write<'_>) -> BTreeMap<&'static str, Value> {
         "name": write.name,
         "namespace": write.target.namespace,
         "subResource": write.target.subresource,
+        "resource": {"group": write.resource.group, "version": write.resource.version, "resource": write.resource.plural},
     });
     BTreeMap::from([("request", request), ("object", write.new.clone()), ("oldObject", write.old.clone())])
 }

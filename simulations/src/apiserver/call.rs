@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::json::{at, put, text};
-use super::rbac::{Ask, allowed};
+use super::rbac::{Ask, allowed, granted_by};
 use super::read;
 use super::request::{ApiRequest, Named, Target, parse_path};
 use super::resources::Resource;
@@ -162,7 +162,9 @@ fn authorize(state: &State, request: &ApiRequest, target: &Target) -> Outcome<()
 
 /// Refuses what the roles do not allow.
 pub(crate) fn permit(state: &State, request: &ApiRequest, target: &Target, ask: &Ask<'_>) -> Outcome<()> {
-    if allowed(state, &request.user, ask) {
+    let role = granted_by(state, &request.user, ask);
+    state.rights.note(&request.user, ask, role.as_deref());
+    if role.is_some() {
         return Ok(());
     }
     let qualified = super::resources::qualify(&target.plural, &target.group);

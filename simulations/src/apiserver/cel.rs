@@ -1,6 +1,7 @@
 //! A small part of the Common Expression Language, enough for admission policies that compare an object with who
 //! writes it: literals, members, indexes, `in`, `has()`, comparisons, `&& || !`, `?:`, and on strings and lists
-//! `size startsWith endsWith contains` calls. Anything else is an error, which a policy turns into a refusal.
+//! `size startsWith endsWith contains` calls, and the macros `all` and `exists` on lists. Anything else is an error, which a
+//! policy turns into a refusal.
 
 use std::collections::BTreeMap;
 
@@ -274,6 +275,9 @@ fn call(
     if let (None, "has", [Expression::Member(of, name)]) = (of, name, arguments) {
         return Ok(Value::Bool(run(of, variables)?.get(name).is_some_and(|value| !value.is_null())));
     }
+    if let (Some(of), "all" | "exists", [Expression::Variable(bound), condition]) = (of, name, arguments) {
+        return each(&run(of, variables)?, (name == "exists", bound), condition, variables);
+    }
     let mut values = Vec::new();
     for argument in of.into_iter().chain(arguments) {
         values.push(run(argument, variables)?);
@@ -287,6 +291,27 @@ fn call(
         ("contains", [Value::String(text), Value::String(other)]) => Ok(text.contains(other.as_str()).into()),
         _ => Err(format!("no such overload: {name}")),
     }
+}
+
+/// `list.all(x, condition)` and `list.exists(x, condition)`. As with `&&` and `||`, an error matters only if nothing decides.
+fn each(
+    of: &Value,
+    (exists, bound): (bool, &str),
+    condition: &Expression,
+    variables: &BTreeMap<&str, Value>,
+) -> Result<Value, String> {
+    let items = of.as_array().ok_or("no such overload: a list is wanted")?;
+    let mut result = Ok(Value::Bool(!exists));
+    for item in items {
+        let mut inner = variables.clone();
+        inner.insert(bound, item.clone());
+        match run(condition, &inner).and_then(|value| truth(&value)) {
+            Ok(holds) if holds == exists => return Ok(Value::Bool(exists)),
+            Ok(_) => {}
+            Err(error) => result = Err(error),
+        }
+    }
+    result
 }
 
 #[cfg(test)]
@@ -307,10 +332,24 @@ mod tests {
             ("object.spec.x == 1 && false", false),
             ("has(object.metadata) ? size(object.metadata.name) == 2 : false", true),
             ("object.metadata.name in ['n2', 'n3']", false),
+            ("[1, 2].all(x, x > 0) && ![1, 2].all(x, x > 1)", true),
+            ("[1, 2].exists(x, x > 1) && ![].exists(x, true) && [].all(x, false)", true),
+            ("[1, 2].all(x, [2, 1].exists(y, x == y && object.metadata.name == 'n1'))", true),
+            ("['a', 1].exists(x, x == 1 || x.startsWith('b'))", true),
         ] {
             assert_eq!(evaluate(source, &variables), Ok(json!(wanted)), "{source}");
         }
-        for bad in ["object.spec.x == 1", "1 +", "nope", "(", "'a", "object.metadata && true", "a.map(x, x)"] {
+        for bad in [
+            "object.spec.x == 1",
+            "1 +",
+            "nope",
+            "(",
+            "'a",
+            "object.metadata && true",
+            "a.map(x, x)",
+            "[1].all(x, y)",
+            "x.all(x, true)",
+        ] {
             assert!(evaluate(bad, &variables).is_err(), "{bad}");
         }
     }

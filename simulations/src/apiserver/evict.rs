@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::admission::{Write, admit};
 use super::call::Call;
 use super::json::{at, int, list, object, put, text};
 use super::remove::{preconditions, remove};
@@ -25,6 +26,10 @@ pub(crate) fn evict(state: &mut State, call: &Call<'_>) -> Outcome<Value> {
     if !stated.is_empty() && stated != target.name {
         return Err(Refusal::bad_request(format!("name in URL does not match name in Eviction object: {stated}")));
     }
+    // Admission comes first, as in EvictionREST.Create; the deletion that follows is not asked about again.
+    let (user, name) = (&call.request.user, target.name.as_str());
+    let (resource, operation) = (&call.resource, "CREATE");
+    admit(state, &Write { user, resource, target, operation, name, new: &body, old: &Value::Null })?;
     let pod = state
         .get("pods", &target.namespace, &target.name)
         .cloned()

@@ -15,6 +15,7 @@ use super::json::text;
 use super::log::LogEntry;
 use super::request::{ADMIN, ApiRequest, MACHINERY, User, parse_query};
 use super::resources::Resource;
+use super::rights::Right;
 use super::watch::{Cut, WatchEvent, pump};
 
 /// A refused request.
@@ -234,6 +235,12 @@ impl Handle {
     /// events, which come every second.
     pub(crate) fn workload_changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.shared.workloads.subscribe()
+    }
+
+    /// Which rights service accounts used, and what was refused to them.
+    #[must_use]
+    pub fn rights(&self) -> Vec<Right> {
+        self.shared.state().rights.all()
     }
 
     /// How many older entries of the log were let go.

@@ -30,6 +30,7 @@ mod read;
 mod remove;
 mod request;
 mod resources;
+mod rights;
 mod rules;
 mod scale;
 mod schema;
@@ -57,6 +58,7 @@ pub use log::LogEntry;
 pub use manifests::{ManifestError, manifests, parse_manifests};
 pub use quantity::{parse_milli, parse_units};
 pub use request::User;
+pub use rights::Right;
 pub(crate) use selector::Labels;
 pub use watch::WatchEvent;
 

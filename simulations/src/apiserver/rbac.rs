@@ -1,5 +1,7 @@
 //! Authorisation by the roles and bindings in the store.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::json::{list, text};
@@ -42,13 +44,19 @@ impl Ask<'_> {
 
 /// Whether this user may do that.
 pub(crate) fn allowed(state: &State, user: &User, ask: &Ask<'_>) -> bool {
+    granted_by(state, user, ask).is_some()
+}
+
+/// The role that lets this user do that: `Role NAMESPACE/NAME` or `ClusterRole NAME`, or what stands above roles.
+pub(crate) fn granted_by(state: &State, user: &User, ask: &Ask<'_>) -> Option<String> {
     let groups = user.all_groups();
     if groups.iter().any(|group| group == "system:masters") {
-        return true;
+        return Some("system:masters".into());
     }
     // The built-in role system:basic-user.
     if ask.plural == "selfsubjectaccessreviews" && ask.verb == "create" {
-        return groups.iter().any(|group| group == "system:authenticated");
+        let authenticated = groups.iter().any(|group| group == "system:authenticated");
+        return authenticated.then(|| "ClusterRole system:basic-user".into());
     }
     let everywhere = bound(state, user, &groups, "clusterrolebindings.rbac.authorization.k8s.io", "");
     let here = if ask.namespace.is_empty() {
@@ -56,22 +64,24 @@ pub(crate) fn allowed(state: &State, user: &User, ask: &Ask<'_>) -> bool {
     } else {
         bound(state, user, &groups, "rolebindings.rbac.authorization.k8s.io", ask.namespace)
     };
-    everywhere.into_iter().chain(here).any(|role| list(&role, &["rules"]).iter().any(|rule| covers(rule, ask)))
+    let grants = |role: &Value| list(role, &["rules"]).iter().any(|rule| covers(rule, ask));
+    let (named, _) = everywhere.into_iter().chain(here).find(|(_, role)| grants(role))?;
+    Some(named)
 }
 
-fn bound(state: &State, user: &User, groups: &[String], table: &str, namespace: &str) -> Vec<Value> {
+fn bound(state: &State, user: &User, groups: &[String], table: &str, namespace: &str) -> Vec<(String, Arc<Value>)> {
     let mut roles = Vec::new();
     for (key, binding) in state.objects(table) {
         if key.0 != namespace || !list(binding, &["subjects"]).iter().any(|subject| names(subject, user, groups)) {
             continue;
         }
         let name = text(binding, &["roleRef", "name"]);
-        let (table, place) = match text(binding, &["roleRef", "kind"]) {
-            "Role" => ("roles.rbac.authorization.k8s.io", namespace),
-            _ => ("clusterroles.rbac.authorization.k8s.io", ""),
+        let (table, place, named) = match text(binding, &["roleRef", "kind"]) {
+            "Role" => ("roles.rbac.authorization.k8s.io", namespace, format!("Role {namespace}/{name}")),
+            _ => ("clusterroles.rbac.authorization.k8s.io", "", format!("ClusterRole {name}")),
         };
         if let Some(role) = state.get(table, place, name) {
-            roles.push((**role).clone());
+            roles.push((named, Arc::clone(role)));
         }
     }
     roles

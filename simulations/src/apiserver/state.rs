@@ -11,6 +11,7 @@ use super::json::{put, text};
 use super::log::Journal;
 use super::request::User;
 use super::resources::{self, Resource, qualify};
+use super::rights::Rights;
 use super::schema;
 
 /// Namespace (empty for cluster-scoped objects) and name.
@@ -49,6 +50,7 @@ pub(crate) struct State {
     pub(crate) tokens: BTreeMap<String, User>,
     pub(crate) faults: Faults,
     pub(crate) journal: Journal,
+    pub(crate) rights: Rights,
     window: usize,
 }
 
@@ -65,6 +67,7 @@ impl State {
             tokens,
             faults: Faults::default(),
             journal: Journal::default(),
+            rights: Rights::default(),
             window: window.max(1),
         }
     }

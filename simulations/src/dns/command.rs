@@ -49,6 +49,10 @@ pub enum Command {
     Aaaa(Aaaa),
     /// `bufsize OCTETS`: by UDP, longer answers are cut, whatever the client says.
     BufSize(u16),
+    /// `forget NAME`: it does not exist, whatever the API says.
+    Forget(String),
+    /// `no-reverse`: the reverse zones are not served; what they are asked goes to the upstream.
+    NoReverse,
     /// `large NAME COUNT`: so many addresses under one name.
     Large(String, u16),
     /// `forward IP IP…`: other upstreams, in turn.
@@ -117,6 +121,8 @@ impl FromStr for Command {
                 _ => return Err(no()),
             },
             ["bufsize", octets] => Self::BufSize(octets.parse().map_err(|_| no())?),
+            ["forget", name] if name.ends_with('.') => Self::Forget(name.to_lowercase()),
+            ["no-reverse"] => Self::NoReverse,
             ["large", name, count] => Self::Large(name.to_lowercase(), count.parse().map_err(|_| no())?),
             ["forward", servers @ ..] if !servers.is_empty() => {
                 let servers: Result<Vec<IpAddr>, _> = servers.iter().map(|ip| ip.parse()).collect();
@@ -154,6 +160,8 @@ impl fmt::Display for Command {
             Self::Aaaa(Aaaa::Drop) => f.write_str("aaaa drop"),
             Self::Aaaa(Aaaa::Code(code)) => write!(f, "aaaa {}", Self::Code(*code)),
             Self::BufSize(octets) => write!(f, "bufsize {octets}"),
+            Self::Forget(name) => write!(f, "forget {name}"),
+            Self::NoReverse => f.write_str("no-reverse"),
             Self::Large(name, count) => write!(f, "large {name} {count}"),
             Self::Forward(servers) => {
                 f.write_str("forward")?;
@@ -180,12 +188,14 @@ mod tests {
             "aaaa nxdomain",
             "aaaa servfail",
             "bufsize 512",
+            "forget kube-dns.kube-system.svc.cluster.local.",
+            "no-reverse",
             "large many.default.svc.cluster.local. 80",
             "forward 172.30.0.254 172.30.0.253",
         ] {
             assert_eq!(line.parse::<Command>().unwrap().to_string(), line);
         }
-        for line in ["aaaa ok", "zone corp.local", "forward", "large x", "instead x"] {
+        for line in ["aaaa ok", "zone corp.local", "forward", "large x", "instead x", "forget x"] {
             assert!(line.parse::<Command>().is_err(), "{line}");
         }
     }

@@ -1,6 +1,6 @@
 //! The request handler: faults first, then the zone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +33,8 @@ pub(super) struct Faults {
     pub zone: Option<String>,
     pub aaaa: Option<Aaaa>,
     pub bufsize: Option<u16>,
+    pub forgotten: BTreeSet<String>,
+    pub no_reverse: bool,
     pub large: BTreeMap<String, u16>,
     pub forward: Vec<IpAddr>,
 }
@@ -110,6 +112,10 @@ impl Shared {
             Command::Wildcard(ip) => faults.wildcard = Some(*ip),
             Command::Zone(name) => faults.zone = Some(name.clone()),
             Command::Aaaa(what) => faults.aaaa = Some(*what),
+            Command::Forget(name) => {
+                faults.forgotten.insert(name.clone());
+            }
+            Command::NoReverse => faults.no_reverse = true,
             Command::BufSize(octets) => faults.bufsize = Some(*octets),
             Command::Large(name, count) => {
                 faults.large.insert(name.clone(), *count);
@@ -143,6 +149,9 @@ impl Shared {
         if let Some(ip) = faults.wrong.or(faults.instead.get(&text).copied()) {
             return Answer::addresses(&name, kind, &[ip]);
         }
+        if faults.forgotten.contains(&text) {
+            return zone::missing();
+        }
         if let Some(count) = faults.large.get(&text) {
             // Documentation's addresses, RFC 5737 and RFC 2544.
             let ip = |n: u16| IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + u32::from(n)));
@@ -150,7 +159,9 @@ impl Shared {
         }
         let (ours, upstream) = match &*lock(&self.role) {
             Role::Cluster { records, upstream } => {
-                let mut ours = zone::served(faults.zone.as_deref(), records, &name, kind);
+                let falls_through = faults.no_reverse && kind == RecordType::PTR;
+                let served = || zone::served(faults.zone.as_deref(), records, &name, kind);
+                let mut ours = if falls_through { None } else { served() };
                 if let (Some(ip), Some(ResponseCode::NXDomain)) = (faults.wildcard, ours.as_ref().map(|a| a.code)) {
                     ours = Some(Answer::addresses(&name, kind, &[ip]));
                 }

@@ -105,6 +105,8 @@ impl Listeners {
             | Command::BufSize(_)
             | Command::Large(..)
             | Command::Forward(_)
+            | Command::Forget(_)
+            | Command::NoReverse
             | Command::Process(_)
             | Command::Exit(_) => Ok(()),
         }

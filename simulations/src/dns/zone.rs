@@ -54,6 +54,11 @@ fn soa() -> Vec<Record> {
     vec![Record::from_rdata(zone, TTL, RData::SOA(SOA::new(server, person, 1, 7200, 1800, 86400, TTL)))]
 }
 
+/// A name of the cluster that does not exist.
+pub(super) fn missing() -> Answer {
+    Answer { authoritative: true, authorities: soa(), ..Answer::code(ResponseCode::NXDomain) }
+}
+
 /// From the records of the cluster; `None` if the name is not for us but for the upstream server.
 pub(super) fn cluster(records: &BTreeMap<String, Vec<IpAddr>>, name: &Name, kind: RecordType) -> Option<Answer> {
     let text = name.to_ascii().to_lowercase();
@@ -71,7 +76,7 @@ pub(super) fn cluster(records: &BTreeMap<String, Vec<IpAddr>>, name: &Name, kind
         None if text == "cluster.local." || records.keys().any(|owner| owner.ends_with(&format!(".{text}"))) => {
             Answer { authoritative: true, ..Answer::default() }
         }
-        None => Answer { authoritative: true, ..Answer::code(ResponseCode::NXDomain) },
+        None => missing(),
     };
     if answer.answers.is_empty() {
         answer.authorities = soa();

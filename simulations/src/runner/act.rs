@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use nameward_messages::remedy::RemedyKind;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::child::{Cluster, Failure, LOOK, progress, say};
@@ -12,11 +14,12 @@ use super::judge::judge;
 use super::lift::{Undo, lift};
 use super::observe::{Observer, all_healthy};
 use super::parent::Options;
-use super::processes::{Process, check};
+use super::processes::{Process, Setup, check};
+use super::repairs::{Repaired, journal_left, repairs_of};
 use super::witness::look;
 use super::world::World;
 use crate::result::{EntryKind, ScenarioResult, TimelineEntry, Told};
-use crate::scenario::{Expect, ExpectVerdict, Scenario};
+use crate::scenario::{Action, Expect, ExpectVerdict, Scenario};
 
 /// The node that is asked where it does not matter.
 const FIRST: &str = "node1";
@@ -24,6 +27,15 @@ const FIRST: &str = "node1";
 const QUIET_ROUNDS: f64 = 2.0;
 /// How long they may take.
 const QUIET: Duration = Duration::from_secs(20);
+/// How long a repair may take to begin.
+const REPAIR: Duration = Duration::from_secs(30);
+/// About how long `nameward check` and `nameward diagnose` take: they are asked while the cluster is watched anyway.
+const ASKING: Duration = Duration::from_secs(5);
+/// How long what was named stands before they are asked.
+const ASKED_AFTER: Duration = Duration::from_secs(2);
+/// Between two looks of the runner's own eyes: while what they see changes, and while it does not.
+const GLANCE: Duration = Duration::from_millis(500);
+const STARE: Duration = Duration::from_millis(1500);
 /// How long after the faults were lifted everything may take to be well.
 const LIFTED: Duration = Duration::from_secs(25);
 
@@ -34,7 +46,11 @@ struct Act<'a> {
     options: Options,
     observer: Observer,
     looks: mpsc::Receiver<Vec<String>>,
+    /// Something was changed: the runner's eyes look now, and more often.
+    changed: Arc<Notify>,
     zero: Instant,
+    /// The repairs of nodes that are expected, which the kernel must show.
+    repairs: Vec<(RemedyKind, String)>,
 }
 
 /// Carries it out and judges it.
@@ -44,11 +60,16 @@ pub(super) async fn act(
     options: Options,
 ) -> Result<ScenarioResult, Failure> {
     let world = Arc::clone(&cluster.world);
-    tokio::task::spawn_blocking(move || world.remember()).await??;
+    let repairs = repairs_of(scenario);
+    let expected = repairs.clone();
+    tokio::task::spawn_blocking(move || world.remember().and_then(|()| world.watch_over(&expected))).await??;
     let (sender, looks) = mpsc::channel(1);
-    let eyes = tokio::spawn(watch_dns(Arc::clone(&cluster.world), sender));
+    let changed = Arc::new(Notify::new());
+    // Where recovery is timed, it is looked for all the time.
+    let pace = if scenario.expect.recover_within.is_some() { GLANCE } else { STARE };
+    let eyes = tokio::spawn(watch_dns(Arc::clone(&cluster.world), sender, Arc::clone(&changed), pace));
     let observer = Observer::new(&cluster.api, &scenario.name);
-    let mut act = Act { cluster, scenario, options, observer, looks, zero: Instant::now() };
+    let mut act = Act { cluster, scenario, options, observer, looks, changed, zero: Instant::now(), repairs };
     let done = act.whole().await;
     eyes.abort();
     done?;
@@ -71,7 +92,7 @@ impl Act<'_> {
         let before = rounds(self.cluster);
         let recorded = recoveries(self.cluster);
         self.zero = Instant::now();
-        let (undo, fulfilled) = self.faults().await?;
+        let (undo, fulfilled, asked) = self.faults().await?;
         if expect.recover_within.is_none() {
             self.observer.doubt_recovery();
         }
@@ -88,10 +109,8 @@ impl Act<'_> {
             let unsettled = self.observer.unsettled();
             self.violations(unsettled);
         }
-        if let Some(expected) = standing(expect) {
-            let disagree = check_agrees(self.cluster, expected).await?;
-            self.violations(disagree);
-            let disagree = diagnose_agrees(self.cluster, expected).await?;
+        if let Some(asked) = asked.or_else(|| ask_meanwhile(&self.cluster.world, expect)) {
+            let disagree = asked.await??;
             self.violations(disagree);
         }
         // Whoever watches wants to see the faults.
@@ -101,6 +120,7 @@ impl Act<'_> {
         let world = Arc::clone(&self.cluster.world);
         let changes = tokio::task::spawn_blocking(move || world.violations()).await??;
         self.violations(changes);
+        self.repairs_ended().await?;
         if self.options.panics {
             let calm = self.cluster.processes.iter().flat_map(Process::never_panicked).collect();
             self.violations(calm);
@@ -155,8 +175,8 @@ impl Act<'_> {
     }
 
     /// The faults, until everything expected has happened or the time for it is over. Gives back how to lift them, and
-    /// whether everything has happened.
-    async fn faults(&mut self) -> Result<(Vec<Undo>, bool), Failure> {
+    /// whether everything has happened, and the commands that were asked meanwhile.
+    async fn faults(&mut self) -> Result<(Vec<Undo>, bool, Option<Asked>), Failure> {
         let (scenario, expect) = (self.scenario, &self.scenario.expect);
         let last_fault = scenario.inject.iter().map(|s| s.at.0).max().unwrap_or_default();
         // When everything expected should have happened at the latest.
@@ -165,16 +185,23 @@ impl Act<'_> {
         let mut steps = scenario.inject.iter().peekable();
         let mut fulfilled_at: Option<Instant> = None;
         let mut undo = Vec::new();
+        let ask_at = expect.settle.0.saturating_sub(ASKING).max(ASKED_AFTER);
+        let mut asked: Option<Asked> = None;
         loop {
             while let Some(step) = steps.next_if(|s| s.at.0 <= self.zero.elapsed()) {
+                if let Action::KillAgentInRepair { node } = &step.action {
+                    self.kill_in_repair(node).await?;
+                }
                 let done = inject(&self.cluster.world, &self.cluster.api, &step.action).await?;
                 let text = describe(&step.action);
                 say(&Told::Entry(TimelineEntry { at_s: self.at(), kind: EntryKind::Fault, text, details: done.did }));
                 undo.push(done.undo);
+                self.changed.notify_one();
             }
             if !self.look() {
-                return Ok((undo, false));
+                return Ok((undo, false, asked));
             }
+            self.look_at_repairs().await?;
             let seen = &self.observer.result;
             let done = steps.peek().is_none()
                 && seen.verdicts.len() >= expect.verdict.len()
@@ -184,9 +211,14 @@ impl Act<'_> {
             if !done {
                 fulfilled_at = None;
             }
-            let settled = done && fulfilled_at.get_or_insert_with(Instant::now).elapsed() >= expect.settle.0;
+            let stood = done.then(|| fulfilled_at.get_or_insert_with(Instant::now).elapsed());
+            if asked.is_none() && stood.is_some_and(|stood| stood >= ask_at) {
+                asked = ask_meanwhile(&self.cluster.world, expect);
+            }
+            let settled = stood.is_some_and(|stood| stood >= expect.settle.0)
+                && asked.as_ref().is_none_or(JoinHandle::is_finished);
             if settled || !done && self.zero.elapsed() >= latest {
-                return Ok((undo, settled));
+                return Ok((undo, settled, asked));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -206,6 +238,7 @@ impl Act<'_> {
         let recovered = self.observer.result.recovered_s;
         let began = Instant::now();
         self.observer.look_again();
+        self.changed.notify_one();
         while self.look() {
             let sick = match all_healthy(&self.cluster.api, &nodes, replicas) {
                 Ok(()) if self.observer.clean() => break,
@@ -226,6 +259,54 @@ impl Act<'_> {
             self.observer.result.lifted_s = Some(took);
             progress(self.at(), &format!("everything is well {took:.1} s after the faults were lifted"));
         }
+        Ok(())
+    }
+
+    /// What the kernel shows of the repairs that are expected.
+    async fn look_at_repairs(&mut self) -> Result<(), Failure> {
+        if self.repairs.is_empty() {
+            return Ok(());
+        }
+        let world = Arc::clone(&self.cluster.world);
+        let found = tokio::task::spawn_blocking(move || world.repaired()).await??;
+        for Repaired { kind, subject } in found {
+            let at = self.at();
+            self.observer.repaired(at, kind, subject);
+        }
+        Ok(())
+    }
+
+    /// Waits until the kernel shows that a repair has begun, and kills the agent.
+    async fn kill_in_repair(&mut self, node: &str) -> Result<(), Failure> {
+        let began = Instant::now();
+        loop {
+            let world = Arc::clone(&self.cluster.world);
+            if tokio::task::spawn_blocking(move || world.repair_began()).await?? {
+                break;
+            }
+            if began.elapsed() > REPAIR * self.slack() || !self.look() {
+                self.violations(vec![format!(
+                    "the agent on {node} began no repair in whose middle it could be killed"
+                )]);
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK / 10).await;
+        }
+        let again = format!("{}-again", self.scenario.name);
+        let setup = Setup { node: Some(node), config: &self.scenario.config, panics: false, scenario: &again };
+        let agent = self.cluster.processes.iter_mut().find(|process| process.is_agent_of(node));
+        agent.ok_or("there is no such agent")?.kill_and_start(&setup)?;
+        Ok(())
+    }
+
+    /// Nothing is left of the repairs but what was expected: pods' namespaces too are as they were, and no journal has
+    /// anything open. Scenarios that expect no repair must leave no journal with an entry.
+    async fn repairs_ended(&mut self) -> Result<(), Failure> {
+        let world = Arc::clone(&self.cluster.world);
+        let mut left = tokio::task::spawn_blocking(move || world.not_whole()).await??;
+        let nodes = self.scenario.topology.names();
+        left.extend(nodes.iter().flat_map(|node| journal_left(node, !self.repairs.is_empty())));
+        self.violations(left);
         Ok(())
     }
 
@@ -257,10 +338,24 @@ fn standing(expect: &Expect) -> Option<Option<(&ExpectVerdict, &str)>> {
     }
 }
 
+/// What people are told who ask while the faults stand: what disagrees with what is expected.
+type Asked = JoinHandle<Result<Vec<String>, Failure>>;
+
+/// Asks, unless what stands is not settled by the scenario.
+fn ask_meanwhile(world: &Arc<World>, expect: &Expect) -> Option<Asked> {
+    standing(expect)?;
+    let (world, expect) = (Arc::clone(world), expect.clone());
+    Some(tokio::spawn(async move {
+        let Some(expected) = standing(&expect) else { return Ok(Vec::new()) };
+        let (check, diagnose) = tokio::join!(check_agrees(&world, expected), diagnose_agrees(&world, expected));
+        Ok([check?, diagnose?].concat())
+    }))
+}
+
 /// A person who asks on the node is told the same.
-async fn check_agrees(cluster: &Cluster, expected: Option<(&ExpectVerdict, &str)>) -> Result<Vec<String>, Failure> {
+async fn check_agrees(world: &World, expected: Option<(&ExpectVerdict, &str)>) -> Result<Vec<String>, Failure> {
     let node = expected.map_or(FIRST, |(_, node)| node).to_owned();
-    let netns = cluster.world.netns(&node)?;
+    let netns = world.netns(&node)?;
     let on = node.clone();
     let (code, said) = match tokio::task::spawn_blocking(move || check(&netns, &on, &["check"])).await? {
         Ok(said) => said,
@@ -278,16 +373,16 @@ async fn check_agrees(cluster: &Cluster, expected: Option<(&ExpectVerdict, &str)
 }
 
 /// A person who has the pod explained is told the same, and where its packets end or what was read.
-async fn diagnose_agrees(cluster: &Cluster, expected: Option<(&ExpectVerdict, &str)>) -> Result<Vec<String>, Failure> {
+async fn diagnose_agrees(world: &World, expected: Option<(&ExpectVerdict, &str)>) -> Result<Vec<String>, Failure> {
     let Some((verdict, node)) = expected.filter(|(verdict, _)| verdict.subject.contains('@')) else {
         return Ok(Vec::new());
     };
     // A pod that is gone, or that never ran, has no namespace to be asked from.
-    let Ok(pod) = cluster.world.key(&verdict.subject) else { return Ok(Vec::new()) };
-    if cluster.world.gone(&pod) {
+    let Ok(pod) = world.key(&verdict.subject) else { return Ok(Vec::new()) };
+    if world.gone(&pod) {
         return Ok(Vec::new());
     }
-    let (netns, on, whom) = (cluster.world.netns(node)?, node.to_owned(), pod.clone());
+    let (netns, on, whom) = (world.netns(node)?, node.to_owned(), pod.clone());
     let asked = tokio::task::spawn_blocking(move || check(&netns, &on, &["diagnose", &whom])).await?;
     let (code, said) = match asked {
         Ok(said) => said,
@@ -314,14 +409,20 @@ fn recoveries(cluster: &Cluster) -> u64 {
     sum
 }
 
-/// The runner's own eyes.
-async fn watch_dns(world: Arc<World>, sender: mpsc::Sender<Vec<String>>) {
+/// The runner's own eyes. What they see for the third time, they see at `pace`.
+async fn watch_dns(world: Arc<World>, sender: mpsc::Sender<Vec<String>>, changed: Arc<Notify>, pace: Duration) {
+    let (mut last, mut same) = (Vec::new(), 0_u32);
     loop {
         let world = Arc::clone(&world);
         let Ok(failing) = tokio::task::spawn_blocking(move || look(&world.asks(true))).await else { return };
+        same = if failing == last { same.saturating_add(1) } else { 0 };
+        last.clone_from(&failing);
         if sender.send(failing).await.is_err() {
             return;
         }
-        tokio::time::sleep(LOOK * 2).await;
+        tokio::select! {
+            () = tokio::time::sleep(if same < 2 { GLANCE } else { pace }) => {}
+            () = changed.notified() => same = 0,
+        }
     }
 }

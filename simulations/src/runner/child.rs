@@ -21,6 +21,7 @@ use super::glue::{Glue, follow_services, kill_oversized, started_at};
 use super::observe::all_healthy;
 use super::parent::Order;
 use super::processes::{Process, Setup, token};
+use super::rights::keep;
 use super::witness::look;
 use super::world::World;
 use crate::apiserver::{ApiServer, Handle, Options as ApiOptions, User, parse_manifests};
@@ -140,6 +141,7 @@ async fn carry_out(private: Private, order: &Order) -> Result<(), Failure> {
             break;
         }
     }
+    keep(&cluster.api, first)?;
     if order.options.watch {
         progress(0.0, "the cluster keeps running; its namespaces are in /run/netns of this process; Ctrl-C ends it");
         tokio::signal::ctrl_c().await?;
@@ -153,7 +155,9 @@ async fn healthy(cluster: &mut Cluster, scenario: &Scenario) -> Result<(), Failu
     let replicas = usize::try_from(scenario.topology.coredns.count())?;
     let nodes = scenario.topology.names();
     loop {
-        let (ready, asks) = (all_healthy(&cluster.api, &nodes, replicas), cluster.world.asks(true));
+        let ready = all_healthy(&cluster.api, &nodes, replicas);
+        // The runner's own eyes look last: a cluster that comes up is busy.
+        let asks = if ready.is_ok() { cluster.world.asks(true) } else { Vec::new() };
         let failing = tokio::task::spawn_blocking(move || look(&asks)).await?;
         match ready {
             Ok(()) if failing.is_empty() => return Ok(()),
@@ -178,7 +182,8 @@ async fn build(private: Private, scenario: &Scenario, order: &Order) -> Result<C
     let (nodes, topology) = (scenario.topology.nodes, &scenario.topology);
     let world = Arc::new(tokio::task::spawn_blocking(move || World::build(private, mode, nodes)).await??);
 
-    let mut options = ApiOptions { manifests: deployed()?, started_at: started_at().wall, ..ApiOptions::default() };
+    let mut options =
+        ApiOptions { manifests: deployed(&scenario.config)?, started_at: started_at().wall, ..ApiOptions::default() };
     let names = topology.names();
     for node in &names {
         let user = User::service_account("nameward", "nameward-agent", Some(node));
@@ -218,10 +223,18 @@ async fn build(private: Private, scenario: &Scenario, order: &Order) -> Result<C
     Ok(Cluster { api, world, processes, _machinery: machinery })
 }
 
-/// What `deploy/` gives to a cluster: definitions and rights.
-fn deployed() -> Result<Vec<serde_json::Value>, Failure> {
+/// What `deploy/` gives to a cluster with this configuration: definitions, rights and policies. What is opted in comes first: it
+/// may hold another version of a policy, and the first one stays.
+fn deployed(config: &toml::Table) -> Result<Vec<serde_json::Value>, Failure> {
+    let asked = |keys: &[&str]| {
+        let (last, tables) = keys.split_last()?;
+        let table = tables.iter().try_fold(config, |table, key| table.get(*key)?.as_table())?;
+        table.get(*last).filter(|value| value.as_bool() != Some(false))
+    };
+    let opted_in =
+        crate::OPTED_IN.iter().filter(|(keys, ..)| asked(keys).is_some()).map(|(_, name, text)| (name, text));
     let mut all = Vec::new();
-    for (name, text) in crate::DEPLOYED {
+    for (name, text) in opted_in.chain(crate::DEPLOYED.iter().map(|(name, text)| (name, text))) {
         all.extend(parse_manifests(Path::new(name), text)?);
     }
     Ok(all)

@@ -70,6 +70,8 @@ fn carry_out(world: &World, api: &Handle, action: Action) -> Result<Done, Failur
             world.stop_upstream();
             silent(Undo::StopUpstream)
         }
+        // Done where the processes are known.
+        Action::KillAgentInRepair { .. } => silent(Undo::Nothing),
         Action::HoldProxy { node } => network(NetFault::ProxyHeld { node }),
         Action::KeepFlows { node } => network(NetFault::FlowsKept { node }),
         Action::FlushServiceRules { node } => network(NetFault::ServiceRulesFlushed { node }),
@@ -113,6 +115,7 @@ pub(super) fn describe(action: &Action) -> String {
         Action::File { pod, path, .. } => format!("{path} of {pod} is overwritten"),
         Action::HoldProxy { node } => format!("kube-proxy of {node} writes no more"),
         Action::KeepFlows { node } => format!("kube-proxy of {node} leaves old conntrack entries"),
+        Action::KillAgentInRepair { node } => format!("the agent on {node} is killed in the middle of its repair"),
         Action::Hang { pod } => format!("{pod} hangs (SIGSTOP)"),
         Action::CrashLoop { pod, exit_code, message } => {
             let who = pod.as_deref().unwrap_or("every CoreDNS process");

@@ -13,6 +13,8 @@ mod objects;
 mod observe;
 mod parent;
 mod processes;
+mod repairs;
+mod rights;
 mod tools;
 mod witness;
 mod world;

@@ -33,6 +33,8 @@ pub(super) struct Observer {
     /// Failed at two looks in a row: one alone says that the machine is busy.
     ever_failed: bool,
     resized: Vec<String>,
+    /// Replicas that a scale wrote last.
+    scaled: Option<i64>,
     /// What was seen.
     pub result: ScenarioResult,
     /// Lines for the timeline, to be taken.
@@ -177,6 +179,10 @@ impl Observer {
             match classify(entry) {
                 Class::Own | Class::Nothing => {}
                 Class::Resize => self.resized.push(entry.name.clone()),
+                Class::Remedy(RemedyKind::AddReplica) if self.lowers(entry) => {
+                    let text = format!("the replica that was added to {} is taken away again", entry.name);
+                    self.tell(at_s, EntryKind::Remedy, text, Vec::new());
+                }
                 Class::Remedy(kind) => self.remedy(world, at_s, kind, entry),
                 Class::Refused(kind) => {
                     let text = format!("{kind} on {} was refused: {} {}", entry.name, entry.code, entry.reason);
@@ -195,6 +201,14 @@ impl Observer {
         self.read = read;
     }
 
+    /// Whether a scale only takes back what a scale before it wrote.
+    fn lowers(&mut self, entry: &LogEntry) -> bool {
+        let body: Value = serde_json::from_str(&entry.body).unwrap_or_default();
+        let to = body["spec"]["replicas"].as_i64();
+        let before = std::mem::replace(&mut self.scaled, to);
+        matches!((before, to), (Some(before), Some(to)) if to < before)
+    }
+
     fn remedy(&mut self, world: &World, at_s: f64, kind: RemedyKind, entry: &LogEntry) {
         let key = format!("{}/{}", entry.namespace, entry.name);
         let subject = match kind {
@@ -205,6 +219,14 @@ impl Observer {
         let text = format!("{who} does {kind} on {subject}: the API server answers {}", entry.code);
         self.tell(at_s, EntryKind::Remedy, text, Vec::new());
         let outcome = entry.code.to_string();
+        self.result.remedies.push(FoundRemedy { kind, subject, mode: Mode::Act, at_s, outcome });
+    }
+
+    /// The kernel shows that a node was repaired: by nobody else, since nobody else is there.
+    pub(super) fn repaired(&mut self, at_s: f64, kind: RemedyKind, subject: String) {
+        let text = format!("{kind} on {subject}: the kernel's state is as it was before the fault");
+        self.tell(at_s, EntryKind::Remedy, text, Vec::new());
+        let outcome = "whole".to_owned();
         self.result.remedies.push(FoundRemedy { kind, subject, mode: Mode::Act, at_s, outcome });
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::lab::{LabError, Netns, cni_results, netns_folder, node_folder, sandboxes};
 
 /// Where a developer wants the processes' logs kept; else they go with the simulation.
-const LOGS: &str = "NAMEWARD_SIMULATION_LOGS";
+pub(super) const LOGS: &str = "NAMEWARD_SIMULATION_LOGS";
 const METRICS: u16 = 9890;
 
 /// The actors of an agent and of a coordinator that can be made to panic, each at its second message.
@@ -25,6 +25,8 @@ pub(super) struct Process {
     netns: Netns,
     child: Child,
     log: PathBuf,
+    /// Whose it is: `node1` or `control`.
+    home: String,
 }
 
 /// What a process is told.
@@ -71,7 +73,20 @@ impl Process {
         command.stdin(Stdio::null()).stdout(Stdio::from(out)).stderr(Stdio::from(err));
         let child = netns.spawn(command)?;
         let name = setup.node.map_or_else(|| "coordinator".to_owned(), |node| format!("agent on {node}"));
-        Ok(Self { name, netns, child, log })
+        Ok(Self { name, netns, child, log, home: home.to_owned() })
+    }
+
+    /// The agent of a node.
+    pub(super) fn is_agent_of(&self, node: &str) -> bool {
+        self.home == node
+    }
+
+    /// SIGKILL, and the same again with the files that it left.
+    pub(super) fn kill_and_start(&mut self, setup: &Setup<'_>) -> Result<(), LabError> {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+        *self = Self::start(self.netns.clone(), setup)?;
+        Ok(())
     }
 
     /// How it ended, if it has, with the last lines of its log.
@@ -114,7 +129,8 @@ impl Process {
 /// kubeconfig names the API server itself, as an administrator's does, and not its service address.
 pub(super) fn check(netns: &Netns, node: &str, command: &[&str]) -> Result<(Option<i32>, serde_json::Value), String> {
     let folder = node_folder(node);
-    let kubeconfig = folder.join("person.kubeconfig");
+    // Two may be asked at once.
+    let kubeconfig = folder.join(format!("{}.kubeconfig", command.first().unwrap_or(&"person")));
     std::fs::write(&kubeconfig, kubeconfig_text("http://172.30.0.254:6443", &token(Some(node))))
         .map_err(|e| e.to_string())?;
     let words = command;
@@ -142,6 +158,11 @@ fn scrape() -> Option<String> {
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     Some(text)
+}
+
+/// The journal of a node's repairs.
+pub(super) fn journal(node: &str) -> PathBuf {
+    node_folder(node).join("var-lib-nameward").join("journal")
 }
 
 /// The bearer token of a process.
@@ -176,6 +197,15 @@ fn config_text(setup: &Setup<'_>, kubeconfig: &Path) -> String {
         wait = "5s"
         verify_within = "30s"
         cool_down = "3s"
+        [remedy.modes]
+        // A scenario that is about a repair of a node says so.
+        drop-conntrack = "observe"
+        restore-route = "observe"
+        set-link-up = "observe"
+        attach-veth = "observe"
+        fix-neighbour = "observe"
+        restore-bridge-address = "observe"
+        write-sysctl = "observe"
         [coordinator]
         lease_duration = "6s"
         renew_deadline = "4s"
@@ -186,11 +216,12 @@ fn config_text(setup: &Setup<'_>, kubeconfig: &Path) -> String {
         [metrics]
         listen = "127.0.0.1:9890"
         [log]
-        level = "debug,hyper=info,tower=info,kube_client=info,h2=info"
+        level = "debug,hyper=info,tower=info,kube_client=info,h2=info,hickory_net=info"
     };
     for (path, value) in [
         (["kubernetes", "node_name"], toml::Value::String(node.to_owned())),
         (["kubernetes", "kubeconfig"], folder(kubeconfig.to_owned())),
+        (["remedy", "journal"], folder(journal(node))),
         (["netns", "cni_results"], folder(cni_results(node))),
         (["netns", "folders"], toml::Value::Array(vec![folder(netns_folder(node))])),
         (["netns", "sandboxes"], toml::Value::Array(vec![folder(sandboxes(node))])),

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 
 use super::aliases::Aliases;
 use super::crashes::Crashes;
+use super::repairs::Watched;
 use super::witness::Ask;
 use crate::dns::{self, Command, DnsControl, DnsError};
 use crate::lab::{Injected, Lab, LabError, LabSpec, NetFault, PodSpec, Private, Snapshot, diff};
@@ -54,11 +55,12 @@ pub(super) struct State {
     pub(super) pods: BTreeMap<String, Running>,
     upstream: Option<DnsControl>,
     pub(super) aliases: Aliases,
-    baseline: BTreeMap<String, Snapshot>,
+    pub(super) baseline: BTreeMap<String, Snapshot>,
     violations: Vec<String>,
     /// Bytes that every CoreDNS process needs.
     demand: u64,
     pub(super) crashes: Crashes,
+    pub(super) watched: Watched,
 }
 
 /// The simulated cluster.
@@ -82,6 +84,7 @@ impl World {
             violations: Vec::new(),
             demand: 0,
             crashes: Crashes::default(),
+            watched: Watched::default(),
         })))
     }
 
@@ -342,6 +345,7 @@ impl World {
         let done = work(&mut state);
         if !state.baseline.is_empty() {
             state.remember()?;
+            state.fall_sick()?;
         }
         done
     }

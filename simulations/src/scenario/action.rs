@@ -112,6 +112,12 @@ pub enum Action {
         /// Which node.
         node: String,
     },
+    /// SIGKILL to the agent of a node as soon as the kernel shows that it has begun to repair what the scenario expects it to
+    /// repair; then it is started again, with the files that it left.
+    KillAgentInRepair {
+        /// Which node.
+        node: String,
+    },
     /// SIGSTOP to a CoreDNS stand-in.
     Hang {
         /// Which pod.
@@ -256,6 +262,7 @@ impl Action {
             Self::NoAddresses { node }
             | Self::HoldProxy { node }
             | Self::KeepFlows { node }
+            | Self::KillAgentInRepair { node }
             | Self::FlushServiceRules { node }
             | Self::ForwardDrop { node } => {
                 vec![Named::Node(node)]

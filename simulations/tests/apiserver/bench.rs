@@ -39,6 +39,7 @@ impl Bench {
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
         let mut all = manifests(&deploy.join("rbac")).unwrap();
         all.extend(manifests(&deploy.join("crds")).unwrap());
+        all.extend(manifests(&deploy.join("admission")).unwrap());
         let tokens = BTreeMap::from([
             (
                 "admin".to_owned(),

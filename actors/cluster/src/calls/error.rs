@@ -39,6 +39,8 @@ pub enum Operation {
     ReadConfigMap(ObjectKey),
     #[error("read Node {0}")]
     ReadNode(String),
+    #[error("write the condition of Node {0}")]
+    WriteCondition(String),
     #[error("write an Event on {0}")]
     WriteEvent(String),
     #[error("read NodeAgent {0}")]

@@ -50,6 +50,22 @@ impl Cluster {
         Ok(self.send::<Items<Pod>>(Ask::get(operation, path)).await?.items)
     }
 
+    /// The pods of a namespace on one node that a label selector fits; at most ten.
+    pub(super) async fn list_pods_on(
+        &self,
+        namespace: &str,
+        selector: &str,
+        node: &str,
+    ) -> Result<Vec<Pod>, CallError> {
+        let operation = Operation::ListPods { namespace: namespace.to_owned(), selector: selector.to_owned() };
+        let path = format!(
+            "/api/v1/namespaces/{namespace}/pods?labelSelector={}&fieldSelector={}&limit=10",
+            escaped(selector),
+            escaped(&format!("spec.nodeName={node}"))
+        );
+        Ok(self.send::<Items<Pod>>(Ask::get(operation, path)).await?.items)
+    }
+
     /// A Deployment, with its managed fields.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ pub fn crds() -> Vec<(String, Value)> {
     let agent = Names { kind: "NodeAgent", plural: "nodeagents", singular: "nodeagent", short: &["nwa"] };
     let incident = Names { kind: "DnsIncident", plural: "dnsincidents", singular: "dnsincident", short: &["dnsinc"] };
     let column = |name: &str, kind: &str, path: &str, about: &str| json!({"name": name, "type": kind, "jsonPath": path, "description": about});
+    let wide = |name: &str, kind: &str, path: &str, about: &str| json!({"name": name, "type": kind, "jsonPath": path, "description": about, "priority": 1});
     let age = column("Age", "date", ".metadata.creationTimestamp", "Since when it exists.");
     vec![
         definition(
@@ -30,6 +31,14 @@ pub fn crds() -> Vec<(String, Value)> {
                     "Whether DNS answers on every path of this node."
                 ),
                 column("Verdict", "string", ".status.verdicts[0].cause", "The first cause that stands."),
+                wide("Namespaces", "integer", ".status.namespaces", "Pod namespaces that are probed from."),
+                wide(
+                    "Permit",
+                    "integer",
+                    ".spec.permit.serial",
+                    "The standing permit for repairs of this node; empty: none."
+                ),
+                wide("Trouble", "string", ".status.troubles[0]", "What is wrong with the agent itself."),
                 age,
             ]),
         ),
@@ -41,6 +50,9 @@ pub fn crds() -> Vec<(String, Value)> {
                 column("Cause", "string", ".spec.cause", "What is wrong."),
                 column("Subject", "string", ".spec.subject.name", "What it is about."),
                 column("Phase", "string", ".status.phase", "Where it stands."),
+                wide("Scope", "string", ".spec.scope", "How far it reaches."),
+                wide("Node", "string", ".status.nodes[0]", "The first node that says so."),
+                wide("Added", "integer", ".status.added.after", "Replicas, while an added one stands."),
                 column("Summary", "string", ".status.summary", "One line."),
                 age,
             ]),
@@ -114,7 +126,46 @@ fn schema<T: JsonSchema>() -> Value {
     kube::core::schema::StructuralSchemaRewriter.transform(&mut schema);
     let mut schema = schema.to_value();
     tidy(&mut schema);
+    bound("", &mut schema);
     schema
+}
+
+/// Longest text anywhere: about four times what is ever written, so that a newer version is not refused.
+const TEXT: u32 = 2048;
+/// Most items of a list that [`ITEMS`] does not name.
+const MOST: u32 = 64;
+/// Most items by the name of the list: twice what is ever written.
+const ITEMS: [(&str, u32); 8] = [
+    ("rows", 512),
+    ("nodes", 128),
+    ("ladder", 64),
+    ("verdicts", 32),
+    ("remedies", 32),
+    ("requests", 8),
+    ("complaints", 16),
+    ("conditions", 16),
+];
+
+/// Bounds every list and every text: the API server refuses what a broken or hostile agent writes beyond.
+fn bound(name: &str, schema: &mut Value) {
+    let Value::Object(members) = schema else { return };
+    let free = !members.contains_key("enum") && members.get("format").is_none();
+    match members.get("type").and_then(Value::as_str) {
+        Some("array") => {
+            let most = ITEMS.iter().find(|(of, _)| *of == name).map_or(MOST, |(_, most)| *most);
+            members.insert("maxItems".to_owned(), json!(most));
+        }
+        Some("string") if free => {
+            members.insert("maxLength".to_owned(), json!(TEXT));
+        }
+        _ => {}
+    }
+    if let Some(Value::Object(inner)) = members.get_mut("properties") {
+        inner.iter_mut().for_each(|(name, schema)| bound(name, schema));
+    }
+    if let Some(items) = members.get_mut("items") {
+        bound("", items);
+    }
 }
 
 /// Leaves what the API server accepts and a reader needs: formats that Kubernetes knows, constants as enums, no titles.

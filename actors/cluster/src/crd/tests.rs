@@ -43,7 +43,9 @@ fn check(at: &str, schema: &Value) {
                 "nullable",
                 "default",
                 "additionalProperties",
-                "maximum"
+                "maximum",
+                "maxItems",
+                "maxLength"
             ]
             .contains(&known.as_str()),
             "{at} has {known}"
@@ -54,7 +56,11 @@ fn check(at: &str, schema: &Value) {
         assert_eq!(members.get("minimum"), Some(&json!(0)), "{at}");
     }
     if kind == "array" {
+        assert!(members.contains_key("maxItems"), "{at} is not bounded");
         check(&format!("{at}[]"), &members["items"]);
+    }
+    if kind == "string" && !members.contains_key("enum") && !members.contains_key("format") {
+        assert!(members.contains_key("maxLength"), "{at} is not bounded");
     }
     for (name, property) in members.get("properties").and_then(Value::as_object).into_iter().flatten() {
         check(&format!("{at}.{name}"), property);

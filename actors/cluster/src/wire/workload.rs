@@ -214,6 +214,9 @@ pub struct NodeCondition {
     pub r#type: String,
     /// `status`: `True`, `False` or `Unknown`.
     pub status: String,
+    /// `reason`.
+    #[serde(deserialize_with = "nullable")]
+    pub reason: String,
 }
 
 impl NodeObject {

@@ -6,15 +6,16 @@ use nameward_cluster::calls::{CallError, Cluster, Note, NoteKind, Regarding};
 use nameward_cluster::lease::{Asked, CallResult, Election, Rules};
 use nameward_config::Config;
 use nameward_messages::cluster_view::{ClusterView, KillSwitch};
+use nameward_messages::guarding::{Breaker, RefusalReason};
 use nameward_messages::health::Stage;
 use nameward_messages::plan::{LeaseState, Plan, SharedRemedyTells};
 use nameward_messages::pods::ContainerOomKilled;
-use nameward_messages::remedy::RemedyRecord;
+use nameward_messages::remedy::{RemedyKind, RemedyRecord};
 use nameward_messages::verdict::SubjectKind;
 use nameward_messages::{Mono, NodeName, Now, ObjectKey};
 use nameward_supervision::{Actor, Context, Listener, Message, Retain, WhenFull, fan_out};
 
-use crate::mind::{CoordinatorMind, Input, NodeState, Output, Written};
+use crate::mind::{CoordinatorMind, Input, NodeState, Output, ProxyPod, Written};
 
 /// What the coordinator is told.
 #[derive(Clone, Debug)]
@@ -41,6 +42,13 @@ pub enum CoordinatorMessage {
         /// What was read; `None` when it could not be.
         state: Option<NodeState>,
     },
+    /// What came of looking for a kube-proxy pod.
+    KubeProxyRead {
+        /// The node.
+        node: NodeName,
+        /// Its pod; `None` when there is none, or it could not be read.
+        pod: Option<ProxyPod>,
+    },
     /// What came of a write.
     Wrote {
         /// Which.
@@ -66,6 +74,7 @@ impl Message for CoordinatorMessage {
             | Self::Shared(_)
             | Self::LeaseDone { .. }
             | Self::NodeRead { .. }
+            | Self::KubeProxyRead { .. }
             | Self::Wrote { .. } => None,
         }
     }
@@ -92,6 +101,10 @@ pub struct CoordinatorWiring {
     pub plans: Vec<Listener<Plan>>,
     /// Lines of ladders that the coordinator wrote itself, with their incident: metrics.
     pub records: Vec<Listener<(String, RemedyRecord)>>,
+    /// Shared remedies that were refused, with the reason: metrics.
+    pub refusals: Vec<Listener<(RemedyKind, RefusalReason)>>,
+    /// Breakers that opened or closed: metrics.
+    pub breakers: Vec<Listener<(Breaker, bool)>>,
     /// The local file of the kill switch.
     pub pause_file: std::path::PathBuf,
 }
@@ -184,7 +197,39 @@ impl CoordinatorActor {
                 };
                 me.tell(CoordinatorMessage::NodeRead { node, state });
             }),
-            Output::Record { incident, record } => {
+            Output::FindKubeProxy(node) => ctx.spawn(async move {
+                let pod = match cluster.kube_proxy_on(&node).await {
+                    Ok(found) => found.map(|pod| ProxyPod {
+                        key: ObjectKey::new(pod.metadata.namespace.clone(), pod.metadata.name.clone()),
+                        uid: pod.metadata.uid.as_str().into(),
+                        resource_version: pod.metadata.resource_version.clone(),
+                        terminating: pod.metadata.deletion_timestamp.is_some(),
+                    }),
+                    Err(error) => {
+                        tracing::debug!(%node, error = %error.explain(), "kube-proxy's pod was not read");
+                        None
+                    }
+                };
+                me.tell(CoordinatorMessage::KubeProxyRead { node, pod });
+            }),
+            Output::NodeCondition { node, healthy, reason, message } => ctx.spawn(async move {
+                let at = now.wall;
+                if let Err(error) = cluster.write_node_condition(&node, healthy, reason, &message, at).await {
+                    tracing::debug!(%node, error = %error.explain(), "a node's condition was not written");
+                }
+            }),
+            Output::Breaker { breaker, open } => {
+                if open {
+                    tracing::warn!(breaker = breaker.label(), "a breaker is open");
+                } else {
+                    tracing::info!(breaker = breaker.label(), "a breaker is closed");
+                }
+                fan_out(&self.wiring.breakers, (breaker, open));
+            }
+            Output::Record { incident, record, reason } => {
+                if let Some(reason) = reason {
+                    fan_out(&self.wiring.refusals, (record.kind, reason));
+                }
                 tracing::info!(
                     %incident, remedy = %record.kind, outcome = record.outcome.label(), subject = %record.subject,
                     "{}", record.detail
@@ -280,6 +325,7 @@ impl Actor for CoordinatorActor {
                 Input::Tick
             }
             CoordinatorMessage::NodeRead { node, state } => Input::NodeRead { node, state },
+            CoordinatorMessage::KubeProxyRead { node, pod } => Input::KubeProxyRead { node, pod },
             CoordinatorMessage::Wrote { what, done } => Input::Wrote { what, done },
             CoordinatorMessage::Reconfigure(config) => {
                 self.election.set_rules(rules(&config));

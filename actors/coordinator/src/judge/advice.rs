@@ -1,21 +1,17 @@
 //! What a person is told: the sentence of an incident and the exact command.
 
+use nameward_config::settings::Remedy;
 use nameward_messages::NodeName;
 use nameward_messages::cluster_view::ClusterView;
-use nameward_messages::remedy::RemedyKind;
+use nameward_messages::remedy::{Mode, RemedyKind};
 use nameward_messages::verdict::{Cause, Scope, Subject};
-
-/// The shared remedy of a cause, if it has one. The executor judges by its own table again.
-#[must_use]
-pub fn shared_remedy(cause: Cause) -> Option<RemedyKind> {
-    cause.about().remedy.filter(|kind| kind.shared())
-}
 
 /// Whether a person is called as soon as the cause is named: Nameward does not touch it.
 #[must_use]
-pub fn persons_alone(cause: Cause) -> bool {
+pub fn persons_alone(settings: &Remedy, cause: Cause) -> bool {
     // Restarting kube-proxy is off unless it is asked for by name.
-    matches!(cause.about().remedy, None | Some(RemedyKind::RestartKubeProxy)) && !nobodys_worry(cause)
+    let touches = |kind: &RemedyKind| *kind != RemedyKind::RestartKubeProxy || settings.mode_of(*kind) != Mode::Off;
+    !settings.ladder(cause).iter().any(touches) && !nobodys_worry(cause)
 }
 
 /// Whether nobody is called for it at all: no client is concerned (a CoreDNS pod does not reach itself by the Service).

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use nameward_messages::cluster_view::ClusterView;
+use nameward_messages::guarding::RefusalReason;
 use nameward_messages::namespaces::VantageKind;
 use nameward_messages::probe::QuestionKind;
+use nameward_messages::remedy::RemedyKind;
 use nameward_messages::report::RequestAnswer;
 use nameward_messages::targets::Transport;
 use nameward_messages::{NodeName, PodUid, RequestId};
@@ -112,6 +114,17 @@ pub enum Doubt {
     NoLimit,
     OwnedBy(String),
     AtCap(u64),
+    OffLadder(RemedyKind),
+    NodeDrained(NodeName),
+    PodsMoving(String),
+    ReplicasOwned(String),
+    NotScalable,
+    ReplicaStands(String),
+    AddedInVain,
+    PodUnexplained(String),
+    RestNotFine(String),
+    OtherNodesToo(u32),
+    NoKubeProxy(NodeName),
 }
 
 impl Doubt {
@@ -124,7 +137,45 @@ impl Doubt {
     /// Asking again cannot change it: a person is called.
     #[must_use]
     pub fn final_word(&self) -> bool {
-        matches!(self, Self::AllBad | Self::NoGoodPod { .. } | Self::OwnedBy(_) | Self::AtCap(_) | Self::NoLimit)
+        matches!(
+            self,
+            Self::AllBad
+                | Self::NoGoodPod { .. }
+                | Self::OwnedBy(_)
+                | Self::AtCap(_)
+                | Self::NoLimit
+                | Self::ReplicasOwned(_)
+                | Self::NotScalable
+                | Self::AddedInVain
+                | Self::OffLadder(_)
+        )
+    }
+
+    /// The same in one word of few, for metrics.
+    #[must_use]
+    pub fn reason(&self) -> RefusalReason {
+        match self {
+            Self::NoAnswers
+            | Self::OwnNodeSilent(_)
+            | Self::TooFewNodes { .. }
+            | Self::MostSeeItGood { .. }
+            | Self::TooFewNamespaces { .. }
+            | Self::PodUnexplained(_) => RefusalReason::NotCorroborated,
+            Self::OwnNodeSeesItGood(_) => RefusalReason::VerdictEnded,
+            Self::AllBad | Self::RestNotFine(_) => RefusalReason::AllBad,
+            Self::NoGoodPod { .. } | Self::AddedInVain => RefusalReason::NoGoodPod,
+            Self::QuorumMissing { .. } => RefusalReason::NoQuorum,
+            Self::PodNotListed | Self::NoKubeProxy(_) => RefusalReason::TargetGone,
+            Self::PodTerminating | Self::NodeDrained(_) | Self::PodsMoving(_) => RefusalReason::Drain,
+            Self::Calm { .. } => RefusalReason::CoolDown,
+            Self::BreakerOpen { .. } => RefusalReason::BreakerOpen,
+            Self::OomNotConfirmed | Self::NoLimit => RefusalReason::NothingToRaise,
+            Self::OwnedBy(_) | Self::ReplicasOwned(_) | Self::NotScalable => RefusalReason::FieldOwned,
+            Self::AtCap(_) => RefusalReason::AtCap,
+            Self::OffLadder(_) => RefusalReason::OffLadder,
+            Self::ReplicaStands(_) => RefusalReason::InFlight,
+            Self::OtherNodesToo(_) => RefusalReason::OtherNodesToo,
+        }
     }
 }
 
@@ -157,7 +208,34 @@ impl fmt::Display for Doubt {
             Self::OomNotConfirmed => f.write_str("no container status confirms a kill at the limit in force"),
             Self::NoLimit => f.write_str("the container has no memory limit that could be raised"),
             Self::OwnedBy(manager) => write!(f, "{manager} owns the memory limit and would write it back; raise it there"),
-            Self::AtCap(cap) => write!(f, "the memory limit is at the cap of {cap} bytes already"),
+            Self::AtCap(cap) => {
+                write!(f, "the memory limit is at the cap of {} already", nameward_config::Bytes(*cap))
+            }
+            Self::OffLadder(kind) => write!(f, "{kind} was taken off the ladder of this cause by the configuration"),
+            Self::NodeDrained(node) => write!(f, "{node} is cordoned: it is being drained, and its pods go anyway"),
+            Self::PodsMoving(pod) => write!(f, "CoreDNS pod {pod} is terminating or waits for a place: pods are on the move"),
+            Self::ReplicasOwned(owner) => write!(
+                f,
+                "no CoreDNS pod is known good, and no replica can be added first: {owner} owns the number of replicas; raise it there"
+            ),
+            Self::NotScalable => f.write_str(
+                "no CoreDNS pod is known good, and no replica can be added first: cluster DNS is no Deployment",
+            ),
+            Self::ReplicaStands(incident) => {
+                write!(f, "no CoreDNS pod is known good, though a replica was added already (incident {incident})")
+            }
+            Self::AddedInVain => f.write_str(
+                "no CoreDNS pod is known good, and a replica that was added within the last hour did not help either",
+            ),
+            Self::PodUnexplained(pod) => write!(
+                f,
+                "no CoreDNS pod is known good, and nothing says that the process of {pod} is at fault: another replica may be as bad"
+            ),
+            Self::RestNotFine(what) => {
+                write!(f, "no CoreDNS pod is known good, and another replica would be as bad: {what}")
+            }
+            Self::OtherNodesToo(nodes) => write!(f, "{nodes} other nodes show the same: it is no fault of one kube-proxy"),
+            Self::NoKubeProxy(node) => write!(f, "no kube-proxy pod was found on {node}"),
         }
     }
 }
@@ -182,6 +260,29 @@ pub fn corroborate(
     answers: &BTreeMap<NodeName, RequestAnswer>,
     expected: u32,
 ) -> Result<Agreement, Doubt> {
+    agree(view, pod, own, (asked, answers), expected, true)
+}
+
+/// Whether the answers corroborate that `pod` is bad, whatever they say of the others.
+pub fn witnessed(
+    view: &ClusterView,
+    pod: &PodUid,
+    own: &NodeName,
+    asked: &BTreeSet<NodeName>,
+    answers: &BTreeMap<NodeName, RequestAnswer>,
+    expected: u32,
+) -> Result<Agreement, Doubt> {
+    agree(view, pod, own, (asked, answers), expected, false)
+}
+
+fn agree(
+    view: &ClusterView,
+    pod: &PodUid,
+    own: &NodeName,
+    (asked, answers): (&BTreeSet<NodeName>, &BTreeMap<NodeName, RequestAnswer>),
+    expected: u32,
+    must_have_good: bool,
+) -> Result<Agreement, Doubt> {
     if answers.is_empty() {
         return Err(Doubt::NoAnswers);
     }
@@ -195,7 +296,7 @@ pub fn corroborate(
     let good = count(seen.iter().filter(|s| s.udp_good > 0));
     let others = good_pods(view, asked, answers).into_iter().filter(|uid| *uid != pod);
     let good_pods = count(others);
-    if good_pods == 0 {
+    if good_pods == 0 && must_have_good {
         let listed = view.pods.iter().filter(|p| !p.terminating);
         let all_bad = listed.clone().count() > 1
             && listed.clone().all(|p| answers.values().all(|answer| !Seen::of(answer, &p.uid).good()));

@@ -174,22 +174,44 @@ impl Claims {
         !self.deferred.is_empty() || self.words.keys().any(shared)
     }
 
-    /// Nodes that say the same cause of the node's own layer, at most of all causes.
+    /// By cause of the nodes' own layer, the nodes that say so.
     #[must_use]
-    pub fn most_nodes_alike(&self) -> u32 {
-        let node_layer = |cause: Cause| matches!(cause.about().layer, Layer::Node | Layer::Pod);
-        let mut by_cause: BTreeMap<Cause, BTreeSet<&NodeName>> = BTreeMap::new();
-        for (key, words) in self.words.iter().filter(|(key, _)| node_layer(key.cause)) {
-            by_cause.entry(key.cause).or_default().extend(words.keys());
+    pub fn alike(&self) -> BTreeMap<Cause, BTreeSet<NodeName>> {
+        let mut by_cause: BTreeMap<Cause, BTreeSet<NodeName>> = BTreeMap::new();
+        for (key, words) in self.words.iter().filter(|(key, _)| of_a_node(key.cause)) {
+            by_cause.entry(key.cause).or_default().extend(words.keys().cloned());
         }
-        by_cause.values().map(|nodes| u32::try_from(nodes.len()).unwrap_or(u32::MAX)).max().unwrap_or(0)
+        by_cause
     }
+
+    /// A cause that stands and that another CoreDNS replica would share: the Corefile, the API, memory, an upstream.
+    #[must_use]
+    pub fn shared_by_replicas(&self) -> Option<Cause> {
+        let shared = |cause: Cause| {
+            matches!(cause.about().layer, Layer::Coredns | Layer::Service | Layer::Upstream)
+                && !replaced(cause)
+                // What a process that does not read leaves behind, not a cause beside it.
+                && cause != Cause::CorednsReceiveOverflow
+        };
+        self.words.keys().map(|key| key.cause).find(|cause| shared(*cause))
+    }
+}
+
+/// A cause that lies in one node or in a pod of it.
+#[must_use]
+pub fn of_a_node(cause: Cause) -> bool {
+    matches!(cause.about().layer, Layer::Node | Layer::Pod)
+}
+
+/// A fault of one CoreDNS process, which goes with its pod.
+#[must_use]
+pub fn replaced(cause: Cause) -> bool {
+    nameward_config::ladders::built_in(cause).contains(&RemedyKind::EvictPod)
 }
 
 /// Whether a cause in one CoreDNS pod has lost its pod.
 fn gone(key: &VerdictKey, view: &ClusterView) -> bool {
-    key.cause.about().remedy == Some(RemedyKind::EvictPod)
-        && !view.pods.iter().any(|pod| Some(&pod.uid) == key.subject.uid.as_ref())
+    replaced(key.cause) && !view.pods.iter().any(|pod| Some(&pod.uid) == key.subject.uid.as_ref())
 }
 
 /// Memory and the Corefile are the workload's, whichever pod died of them: one incident, not one per pod.

@@ -7,7 +7,7 @@ use nameward_messages::cluster_view::{ClusterView, NodeAgentView};
 use nameward_messages::{Mono, NodeName};
 
 /// Below this share of all nodes nothing is done, whatever the settings say.
-const FLOOR_PERCENT: u32 = 60;
+const FLOOR_PERCENT: u32 = nameward_config::ceilings::QUORUM_PERCENT;
 
 /// When each node's report was seen to change, by this process alone.
 #[derive(Clone, Debug, Default)]

@@ -5,13 +5,12 @@ use std::collections::BTreeSet;
 use nameward_messages::cluster_view::ClusterView;
 use nameward_messages::plan::IncidentPhase;
 use nameward_messages::remedy::{Mode, RemedyKind};
-use nameward_messages::verdict::Subject;
+use nameward_messages::verdict::{Subject, SubjectKind};
 use nameward_messages::{NodeName, Now, PodUid, RequestId};
 
 use super::incident::{Incident, Shared};
 use super::shared::{ANSWERS_STAND, Active, Asking, Stage};
 use super::{CoordinatorMind, Output, memory};
-use crate::judge::advice;
 use crate::judge::claims::ripe;
 use crate::judge::quorum::{ASKED, listened_to};
 
@@ -29,18 +28,26 @@ impl CoordinatorMind {
             } else {
                 Stage::Handed { since: now.mono }
             };
-            self.active = Some(Active { incident: name, stage, asking: None, good_before: 0, good_after: None });
+            let act = incident.intent.as_ref().map(|i| i.kind).or_else(|| incident.last_act());
+            let undo = incident.intent.as_ref().is_some_and(|i| i.kind == RemedyKind::AddReplica && i.to < i.from);
+            self.active = Some(Active { act: act.map(|kind| (kind, undo)), ..Active::new(name, stage) });
+            return;
+        }
+        if self.lower_again(now, view, out) {
             return;
         }
         let mut candidates: Vec<(u8, jiff::Timestamp, String)> = Vec::new();
         for incident in self.book.values().filter(|i| i.phase == IncidentPhase::Open) {
-            let Some(kind) = advice::shared_remedy(incident.spec.cause) else { continue };
-            let mode = self.config.remedy.mode_of(kind);
+            let settings = &self.config.remedy;
+            let Some(kind) = settings.shared_remedy(incident.spec.cause) else { continue };
+            let wanted = settings.ladder(incident.spec.cause).iter().any(|k| settings.mode_of(*k) != Mode::Off);
             let due = match incident.shared {
-                Shared::From(at) => now.mono >= at && mode != Mode::Off,
-                Shared::Observed => mode == Mode::Act,
+                Shared::From(at) => now.mono >= at && wanted,
+                Shared::Observed(kind) => settings.mode_of(kind) == Mode::Act,
                 Shared::Over => false,
             };
+            // What holds for many nodes is no one node's kube-proxy.
+            let due = due && !(kind == RemedyKind::RestartKubeProxy && incident.spec.subject.kind != SubjectKind::Node);
             if due && incident.version.is_some() {
                 let rank = u8::from(kind != RemedyKind::RaiseMemory);
                 candidates.push((rank, incident.opened_at, incident.name.clone()));
@@ -49,11 +56,12 @@ impl CoordinatorMind {
         candidates.sort();
         for (_, _, name) in candidates {
             let Some(incident) = self.book.get(&name).cloned() else { continue };
-            if advice::shared_remedy(incident.spec.cause) == Some(RemedyKind::RaiseMemory) {
-                if self.raise_memory(now, view, &incident, out) {
-                    return;
-                }
-            } else if self.ask_about(now, view, &incident, out) {
+            let begun = match self.config.remedy.shared_remedy(incident.spec.cause) {
+                Some(RemedyKind::RaiseMemory) => self.raise_memory(now, view, &incident, out),
+                Some(RemedyKind::RestartKubeProxy) => self.restart_proxy(now, view, &incident, out),
+                _ => self.ask_about(now, view, &incident, out),
+            };
+            if begun {
                 return;
             }
         }
@@ -98,14 +106,7 @@ impl CoordinatorMind {
         // The suspect is asked about in any case, however many pods there are.
         pods.sort_by_key(|uid| Some(uid) != incident.spec.subject.uid.as_ref());
         let asking = self.question(now, view, &incident.name, Some(&own), pods);
-        let stage = Stage::Asking;
-        self.active = Some(Active {
-            incident: incident.name.clone(),
-            stage,
-            asking: Some(asking),
-            good_before: 0,
-            good_after: None,
-        });
+        self.active = Some(Active { asking: Some(asking), ..Active::new(incident.name.clone(), Stage::Asking) });
         true
     }
 
@@ -145,7 +146,7 @@ impl CoordinatorMind {
     }
 
     /// The node that a CoreDNS pod runs on.
-    fn own_node(&self, view: &ClusterView, subject: &Subject) -> Option<NodeName> {
+    pub(super) fn own_node(&self, view: &ClusterView, subject: &Subject) -> Option<NodeName> {
         let pod = view.pods.iter().find(|p| Some(&p.uid) == subject.uid.as_ref())?;
         pod.node.clone()
     }

@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use nameward_config::settings::Remedy;
 use nameward_messages::cluster_view::ClusterView;
 use nameward_messages::plan::{IncidentPhase, IncidentSpec};
 use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::verdict::{Cause, Evidence, RuledOut, Scope, Subject, SubjectKind, VerdictKey};
 use nameward_messages::{NodeName, Now};
 
+use super::breaker::subject_of_many;
 use super::incident::{Incident, Shared};
 use super::{CoordinatorMind, Output, Written};
+use crate::judge::claims::of_a_node;
 use crate::judge::{advice, names};
 
 /// A claim must have stood for this long to open an incident.
@@ -30,6 +33,8 @@ struct Ground {
     nodes: BTreeSet<NodeName>,
     evidence: Vec<Evidence>,
     ruled_out: Vec<RuledOut>,
+    /// What a person reads, where cause and subject do not say it.
+    summary: Option<String>,
 }
 
 impl CoordinatorMind {
@@ -45,7 +50,7 @@ impl CoordinatorMind {
                     known.learn(stored);
                     // The executor settled an intent that a crash had left.
                     let verifying = stored.status.phase == IncidentPhase::Verifying;
-                    if verifying && known.phase == IncidentPhase::Open && self.active.is_none() {
+                    if verifying && known.phase == IncidentPhase::Open && self.active.is_none() && !known.judged() {
                         known.phase = IncidentPhase::Verifying;
                     }
                 }
@@ -69,7 +74,7 @@ impl CoordinatorMind {
                 None if ground.ripe && open < MOST_OPEN && !self.quiet.contains_key(key) => {
                     let spec = IncidentSpec { cause: key.cause, scope: ground.scope, subject: key.subject.clone() };
                     let name = names::incident(key.cause, &key.subject, now.wall);
-                    let summary = advice::summary(key.cause, &key.subject);
+                    let summary = ground.summary.clone().unwrap_or_else(|| advice::summary(key.cause, &key.subject));
                     self.book.insert(name.clone(), Incident::new(name.clone(), spec, summary, now.wall, now.mono));
                     name
                 }
@@ -78,7 +83,7 @@ impl CoordinatorMind {
             if let Some(incident) = self.book.get_mut(&name) {
                 incident.gone_since = None;
                 incident.testify(ground.nodes.clone(), ground.evidence.clone(), ground.ruled_out.clone());
-                announce(incident, view, now, out);
+                announce(incident, &self.config.remedy, view, now, out);
             }
         }
         self.take_node_records(view);
@@ -88,7 +93,11 @@ impl CoordinatorMind {
 
     fn grounds(&self, now: Now, view: &ClusterView) -> BTreeMap<VerdictKey, Ground> {
         let mut grounds = BTreeMap::new();
+        self.of_many(now, view, &mut grounds);
         for (key, words) in self.claims.all() {
+            if self.storms.groups(key.cause) && subject_of_many(view).is_some() {
+                continue;
+            }
             let Some(first) = words.values().next() else { continue };
             // What is left over beside a named cause comes and goes with single probes: no incident of its own.
             if key.cause == Cause::Unexplained && self.claims.named(&key.subject) {
@@ -106,6 +115,7 @@ impl CoordinatorMind {
                 nodes: words.keys().cloned().collect(),
                 evidence: words.iter().flat_map(lines).collect(),
                 ruled_out: first.verdict.ruled_out.clone(),
+                summary: None,
             };
             grounds.insert(key.clone(), ground);
         }
@@ -116,6 +126,7 @@ impl CoordinatorMind {
                 nodes: located.nodes.clone(),
                 evidence: located.evidence.clone(),
                 ruled_out: located.ruled_out.clone(),
+                summary: None,
             };
             grounds.entry(key.clone()).or_insert(ground);
         }
@@ -123,7 +134,7 @@ impl CoordinatorMind {
             let key = VerdictKey { cause: Cause::Unexplained, subject };
             let (nodes, evidence) = words.into_iter().unzip();
             let scope = advice::scope_of(Cause::Unexplained);
-            let ground = Ground { scope, ripe: true, nodes, evidence, ruled_out: Vec::new() };
+            let ground = Ground { scope, ripe: true, nodes, evidence, ruled_out: Vec::new(), summary: None };
             grounds.entry(key).or_insert(ground);
         }
         if let Some(workload) = &view.workload {
@@ -132,14 +143,38 @@ impl CoordinatorMind {
                 let subject = Subject::object(SubjectKind::Deployment, &workload.key);
                 let key = VerdictKey { cause: Cause::CorednsOomKilled, subject };
                 let scope = advice::scope_of(Cause::CorednsOomKilled);
-                let blank =
-                    Ground { scope, ripe: true, nodes: BTreeSet::new(), evidence: Vec::new(), ruled_out: Vec::new() };
+                let blank = Ground {
+                    scope,
+                    ripe: true,
+                    nodes: BTreeSet::new(),
+                    evidence: Vec::new(),
+                    ruled_out: Vec::new(),
+                    summary: None,
+                };
                 let ground = grounds.entry(key).or_insert(blank);
                 ground.ripe = true;
                 ground.evidence.splice(0..0, kills);
             }
         }
         grounds
+    }
+
+    /// One ground for each fault that many nodes share: not one for each of them.
+    fn of_many(&self, now: Now, view: &ClusterView, grounds: &mut BTreeMap<VerdictKey, Ground>) {
+        let Some(subject) = subject_of_many(view) else { return };
+        for (cause, nodes) in self.claims.alike().into_iter().filter(|(cause, _)| self.storms.groups(*cause)) {
+            let words = self.claims.all().iter().filter(|(key, _)| key.cause == cause).flat_map(|(_, words)| words);
+            let mut evidence = self.storms.evidence(cause);
+            let mut ripe = false;
+            for (node, word) in words {
+                ripe |= word.vouched && now.mono.since(word.since) >= OPEN_AFTER;
+                let line = |e: &Evidence| Evidence::new(format!("{node}: {}", e.read), e.says.clone());
+                evidence.extend(word.verdict.evidence.iter().take(2).map(line));
+            }
+            let summary = Some(self.storms.summary(cause, &nodes, view.nodes.len()));
+            let ground = Ground { scope: Scope::Cluster, ripe, nodes, evidence, ruled_out: Vec::new(), summary };
+            grounds.insert(VerdictKey { cause, subject: subject.clone() }, ground);
+        }
     }
 
     /// Node remedies that agents recorded about an incident's subject belong to its ladder.
@@ -162,6 +197,7 @@ impl CoordinatorMind {
         for incident in self.book.values_mut().filter(|i| i.open() && !grounds.contains_key(&i.key())) {
             let since = *incident.gone_since.get_or_insert(now.mono);
             let busy = incident.intent.is_some()
+                || incident.added.is_some()
                 || matches!(incident.phase, IncidentPhase::Remediating | IncidentPhase::Verifying)
                 || active.as_deref() == Some(incident.name.as_str());
             if busy || now.mono.since(since) < CLOSE_AFTER || (incident.stubborn && suffers) {
@@ -170,6 +206,10 @@ impl CoordinatorMind {
             incident.phase = IncidentPhase::Resolved;
             incident.closed_at = Some(now.wall);
             incident.shared = Shared::Over;
+            if grounds.keys().any(|key| key.cause == incident.spec.cause) && self.storms.groups(incident.spec.cause) {
+                // It goes on as part of the one incident of many nodes.
+                continue;
+            }
             out.push(Output::Event {
                 subject: incident.spec.subject.clone(),
                 warning: false,
@@ -228,16 +268,22 @@ impl CoordinatorMind {
 const WRITES_PER_STEP: usize = 10;
 
 /// Tells people of a new incident, and calls them at once when the cause is theirs alone.
-fn announce(incident: &mut Incident, view: &ClusterView, now: Now, out: &mut Vec<Output>) {
+fn announce(incident: &mut Incident, settings: &Remedy, view: &ClusterView, now: Now, out: &mut Vec<Output>) {
     if incident.announced {
         return;
     }
     incident.announced = true;
     let IncidentSpec { cause, subject, .. } = incident.spec.clone();
     let mut note = incident.summary.clone();
-    if advice::persons_alone(cause) {
+    // A fault of nodes whose subject is none of them: it is that of many.
+    let of_many = of_a_node(cause) && matches!(subject.kind, SubjectKind::Service | SubjectKind::Deployment);
+    if of_many || advice::persons_alone(settings, cause) {
         let command = advice::command(cause, &subject, &incident.nodes, view);
-        note = format!("{note}. Nameward does not touch this; begin with: {command}");
+        note = if of_many {
+            format!("{note}. Begin with one of them: {command}")
+        } else {
+            format!("{note}. Nameward does not touch this; begin with: {command}")
+        };
         let record = RemedyRecord {
             kind: RemedyKind::CallPerson,
             subject: subject.clone(),
@@ -249,7 +295,7 @@ fn announce(incident: &mut Incident, view: &ClusterView, now: Now, out: &mut Vec
         incident.record(record.clone());
         incident.phase = IncidentPhase::Escalated;
         incident.shared = Shared::Over;
-        out.push(Output::Record { incident: incident.name.clone(), record });
+        out.push(Output::Record { incident: incident.name.clone(), record, reason: None });
     }
     let warning = !advice::nobodys_worry(cause);
     out.push(Output::Event { subject, warning, reason: reason(cause), note });

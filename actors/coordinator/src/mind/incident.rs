@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use nameward_messages::cluster_view::IncidentView;
-use nameward_messages::plan::{IncidentPhase, IncidentSpec, IncidentStatus, Intent};
-use nameward_messages::remedy::{RemedyOutcome, RemedyRecord};
+use nameward_messages::plan::{AddedReplica, IncidentPhase, IncidentSpec, IncidentStatus, Intent};
+use nameward_messages::remedy::{RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::verdict::{Evidence, RuledOut, VerdictKey};
 use nameward_messages::{Mono, NodeName};
 
@@ -21,8 +21,8 @@ const LINE: usize = 600;
 pub(super) enum Shared {
     /// May be corroborated and planned from this moment on.
     From(Mono),
-    /// It was said what would be done (mode `observe` or `off`): taken up again when the mode becomes `act`.
-    Observed,
+    /// It was said what would be done (mode `observe` or `off`): taken up again when that remedy's mode becomes `act`.
+    Observed(RemedyKind),
     /// Nothing more will be planned for it.
     Over,
 }
@@ -42,6 +42,10 @@ pub(super) struct Incident {
     pub(super) closed_at: Option<Timestamp>,
     /// The executor's: only ever read here.
     pub(super) intent: Option<Intent>,
+    /// A replica that stands because of it: written by the executor, only read here.
+    pub(super) added: Option<AddedReplica>,
+    /// It is not tried to take that away before this moment.
+    pub(super) undo_from: Mono,
     /// As in the view: `None` until it is created there.
     pub(super) version: Option<String>,
     pub(super) shared: Shared,
@@ -75,6 +79,8 @@ impl Incident {
             opened_at,
             closed_at: None,
             intent: None,
+            added: None,
+            undo_from: at,
             version: None,
             shared: Shared::From(at),
             gone_since: None,
@@ -92,10 +98,11 @@ impl Incident {
         let opened = view.status.opened_at.or(view.created_at).unwrap_or(now.wall);
         let status = &view.status;
         let tried = |o: RemedyOutcome| status.ladder.iter().any(|r| r.outcome == o && r.kind.shared());
+        let would = |r: &&RemedyRecord| r.outcome == RemedyOutcome::WouldAct && r.kind.shared();
         let shared = if status.phase == IncidentPhase::Escalated {
             Shared::Over
-        } else if tried(RemedyOutcome::WouldAct) {
-            Shared::Observed
+        } else if let Some(would) = status.ladder.iter().rev().find(would) {
+            Shared::Observed(would.kind)
         } else {
             Shared::From(now.mono)
         };
@@ -107,6 +114,7 @@ impl Incident {
             ladder: status.ladder.clone(),
             closed_at: status.closed_at,
             intent: status.intent.clone(),
+            added: status.added.clone(),
             version: Some(view.resource_version.clone()),
             shared,
             stubborn: tried(RemedyOutcome::Ineffective),
@@ -120,6 +128,24 @@ impl Incident {
         VerdictKey { cause: self.spec.cause, subject: self.spec.subject.clone() }
     }
 
+    /// When the intent of the last act was written.
+    pub(super) fn last_act_at(&self) -> Option<Timestamp> {
+        let done = |r: &&RemedyRecord| r.kind.shared() && r.outcome == RemedyOutcome::Done;
+        self.ladder.iter().rev().find(done).map(|r| r.at)
+    }
+
+    /// The shared remedy that was carried out last.
+    pub(super) fn last_act(&self) -> Option<RemedyKind> {
+        let done = |r: &&RemedyRecord| r.kind.shared() && r.outcome == RemedyOutcome::Done;
+        self.ladder.iter().rev().find(done).map(|r| r.kind)
+    }
+
+    /// The last act was verified, or did not help: what the API server holds of it is merely older.
+    pub(super) fn judged(&self) -> bool {
+        let last = self.ladder.iter().rev().find(|r| r.kind.shared() && r.outcome != RemedyOutcome::Refused);
+        last.is_some_and(|r| matches!(r.outcome, RemedyOutcome::Verified | RemedyOutcome::Ineffective))
+    }
+
     /// Not resolved.
     pub(super) fn open(&self) -> bool {
         self.phase != IncidentPhase::Resolved
@@ -129,6 +155,7 @@ impl Incident {
     pub(super) fn learn(&mut self, view: &IncidentView) {
         self.version = Some(view.resource_version.clone());
         self.intent.clone_from(&view.status.intent);
+        self.added.clone_from(&view.status.added);
         for record in &view.status.ladder {
             self.record(record.clone());
         }
@@ -143,8 +170,13 @@ impl Incident {
         let place = self.ladder.partition_point(|known| known.at <= record.at);
         self.ladder.insert(place, record);
         while self.ladder.len() > LADDER {
+            // What was tried goes last: the budgets are counted by it.
             let idle = |r: &RemedyRecord| matches!(r.outcome, RemedyOutcome::Refused | RemedyOutcome::WouldAct);
-            let oldest = self.ladder.iter().position(idle).unwrap_or(0);
+            let tried = |r: &RemedyRecord| {
+                matches!(r.outcome, RemedyOutcome::Done | RemedyOutcome::Unknown | RemedyOutcome::Failed)
+            };
+            let oldest = self.ladder.iter().position(idle);
+            let oldest = oldest.or_else(|| self.ladder.iter().position(|r| !tried(r))).unwrap_or(0);
             self.ladder.remove(oldest);
         }
     }
@@ -172,6 +204,7 @@ impl Incident {
             nodes: self.nodes.clone(),
             ladder: self.ladder.clone(),
             intent: self.intent.clone(),
+            added: self.added.clone(),
             opened_at: Some(self.opened_at),
             closed_at: self.closed_at,
         }

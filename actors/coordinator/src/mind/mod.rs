@@ -2,12 +2,17 @@
 
 mod begin;
 mod book;
+mod breaker;
 mod complaints;
+mod condition;
+mod doubt;
 mod incident;
 mod located;
 mod memory;
 mod nodes;
 mod orders;
+mod proxy;
+mod replica;
 mod shared;
 mod verify;
 
@@ -20,6 +25,7 @@ use std::time::Duration;
 
 use nameward_config::Config;
 use nameward_messages::cluster_view::{ClusterView, KillSwitch};
+use nameward_messages::guarding::{Breaker, RefusalReason};
 use nameward_messages::plan::{IncidentSpec, IncidentStatus, LeaseState, Plan, SharedRemedyTells};
 use nameward_messages::pods::ContainerOomKilled;
 use nameward_messages::remedy::RemedyRecord;
@@ -28,6 +34,7 @@ use nameward_messages::verdict::{Subject, VerdictKey};
 use nameward_messages::{Mono, NodeName, Now};
 
 pub use nodes::NodeState;
+pub use proxy::ProxyPod;
 
 use crate::judge::claims::Claims;
 use crate::judge::quorum::{Freshness, Quorum};
@@ -53,6 +60,13 @@ pub enum Input {
         node: NodeName,
         /// What was read.
         state: Option<NodeState>,
+    },
+    /// What [`Output::FindKubeProxy`] brought; `None` when there is none, or it could not be read.
+    KubeProxyRead {
+        /// The node.
+        node: NodeName,
+        /// Its kube-proxy pod.
+        pod: Option<ProxyPod>,
     },
     /// A write of [`Output`] ended; a failed one is not tried again at once.
     Wrote {
@@ -113,6 +127,26 @@ pub enum Output {
     },
     /// Read whether a node is ready, and tell [`Input::NodeRead`].
     ReadNode(NodeName),
+    /// Look for the kube-proxy pod of a node, and tell [`Input::KubeProxyRead`].
+    FindKubeProxy(NodeName),
+    /// Write the condition `ClusterDNSHealthy` of a node, if it is not that already.
+    NodeCondition {
+        /// The node.
+        node: NodeName,
+        /// `True` or `False`.
+        healthy: bool,
+        /// One CamelCase word.
+        reason: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// A breaker opened or closed: to metrics.
+    Breaker {
+        /// Which.
+        breaker: Breaker,
+        /// It is open.
+        open: bool,
+    },
     /// To the shared executor.
     Plan(Plan),
     /// An Event on the object concerned.
@@ -132,6 +166,8 @@ pub enum Output {
         incident: String,
         /// The line.
         record: RemedyRecord,
+        /// Why it was refused, if it was.
+        reason: Option<RefusalReason>,
     },
 }
 
@@ -150,6 +186,11 @@ pub struct CoordinatorMind {
     kills: memory::Kills,
     book: BTreeMap<String, incident::Incident>,
     active: Option<shared::Active>,
+    storms: breaker::Storms,
+    conditions: condition::Conditions,
+    proxies: proxy::Proxies,
+    /// CoreDNS is well as a whole since then.
+    well_since: Option<Mono>,
     permits: orders::Permits,
     pace: orders::OrdersPace,
     /// Just resolved: a verdict that has not ended yet does not open it again before this moment.
@@ -192,6 +233,10 @@ impl CoordinatorMind {
             kills: memory::Kills::default(),
             book: BTreeMap::new(),
             active: None,
+            storms: breaker::Storms::default(),
+            conditions: condition::Conditions::default(),
+            proxies: proxy::Proxies::default(),
+            well_since: None,
             permits: orders::Permits::default(),
             pace: orders::OrdersPace::default(),
             quiet: BTreeMap::new(),
@@ -222,6 +267,8 @@ impl CoordinatorMind {
                     // What another leader did meanwhile is in the view, not in this memory.
                     self.book.clear();
                     self.active = None;
+                    self.conditions = condition::Conditions::default();
+                    self.well_since = None;
                     self.permits = orders::Permits::default();
                     self.hold.clear();
                     self.quiet.clear();
@@ -239,6 +286,7 @@ impl CoordinatorMind {
                     self.nodes.complete(now.mono, Arc::make_mut(view));
                 }
             }
+            Input::KubeProxyRead { node, pod } => self.proxies.learn(now.mono, node, pod),
             Input::Wrote { what, done } => {
                 if !done {
                     self.hold.insert(what, now.mono + WRITE_FAILED);
@@ -281,10 +329,13 @@ impl CoordinatorMind {
         self.sync(now, &view);
         self.read_nodes(now, &view, out);
         self.locate(now, &view);
+        self.watch_breakers(now, &view, out);
+        self.watch_health(now, &view);
         self.open_and_close(now, &view, out);
         self.drive(now, &view, out);
         self.write_incidents(now, out);
         self.write_orders(now, &view, out);
+        self.write_conditions(now, &view, out);
     }
 
     /// No shared remedy, and no permit for node repairs.

@@ -93,6 +93,7 @@ impl CoordinatorMind {
         self.permits.complained.retain(|name, _| names.contains(name));
         for agent in first.into_iter().chain(rest) {
             let question = asking.as_ref().filter(|a| a.nodes.contains(&agent.name) && now.mono < a.until);
+            let stance = if self.stormy(view, &agent.name) { Stance::Withdraw } else { stance };
             let permit = self.permit(now.mono, agent, stance);
             let complaints = complaints.remove(&agent.name).unwrap_or_default();
             let orders = NodeOrders {
@@ -151,9 +152,7 @@ impl CoordinatorMind {
     fn stance(&self, now: Now, view: &ClusterView) -> Stance {
         let stale_after = self.config.coordinator.stale_after.0;
         let quorum = Quorum::count(now.mono, view, &self.freshness, stale_after);
-        let alike = self.claims.most_nodes_alike();
-        let storm = alike >= 3 && u64::from(alike) * 5 > u64::from(quorum.nodes);
-        if self.halted(now.mono) || storm {
+        if self.halted(now.mono) {
             Stance::Withdraw
         } else if quorum.enough(self.config.coordinator.quorum_percent) {
             Stance::Grant

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use nameward_messages::cluster_view::{ClusterView, IncidentView};
 use nameward_messages::plan::{IncidentPhase, Plan, PlanEnd, SharedAct, SharedRemedyTells};
-use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
+use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome};
 use nameward_messages::report::RequestOrder;
+use nameward_messages::verdict::{Subject, SubjectKind};
 use nameward_messages::{Mono, NodeName, Now, PodUid, RequestId};
 
+use super::doubt::{held_back, line};
 use super::incident::{Incident, Shared};
 use super::{CoordinatorMind, Output};
 use crate::judge::answers::{Doubt, corroborate, gather};
@@ -19,11 +21,9 @@ use crate::judge::{advice, answers};
 /// Answers are good for this long: an act must have begun by then.
 pub(super) const ANSWERS_STAND: Duration = Duration::from_secs(30);
 /// After answers that do not corroborate, the nodes are left in peace for this long.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// The executor is given up on after this, unless its intent stands.
 const HANDED_LONG: Duration = Duration::from_secs(120);
-/// So many final doubts in a row call a person.
-const FINAL_DOUBTS: u32 = 2;
 /// An incident that stands for this long without an act calls a person.
 const IDLE_LONG: Duration = Duration::from_secs(600);
 
@@ -67,6 +67,8 @@ pub(super) struct Active {
     pub(super) incident: String,
     pub(super) stage: Stage,
     pub(super) asking: Option<Asking>,
+    /// The remedy that was handed over, and whether it takes a replica away again; `None` while the nodes are asked.
+    pub(super) act: Option<(RemedyKind, bool)>,
     /// CoreDNS pods that were good before the act, if that was asked.
     pub(super) good_before: u32,
     /// CoreDNS pods that were good after it, by the last question that the majority answered.
@@ -74,6 +76,11 @@ pub(super) struct Active {
 }
 
 impl Active {
+    /// Nothing is handed over yet.
+    pub(super) fn new(incident: String, stage: Stage) -> Self {
+        Self { incident, stage, asking: None, act: None, good_before: 0, good_after: None }
+    }
+
     /// The incident is the executor's to write.
     pub(super) fn handed(&self) -> bool {
         matches!(self.stage, Stage::Handed { .. })
@@ -101,7 +108,8 @@ impl CoordinatorMind {
         let handed = self.active.as_ref().filter(|a| a.handed()).map(|a| a.incident.clone());
         let settings = &self.config.remedy;
         let idle = |i: &&mut Incident| {
-            let meant = advice::shared_remedy(i.spec.cause).is_some_and(|kind| settings.mode_of(kind) != Mode::Off);
+            let meant =
+                settings.ladder(i.spec.cause).iter().any(|kind| kind.shared() && settings.mode_of(*kind) != Mode::Off);
             meant
                 && !i.called
                 && i.phase == IncidentPhase::Open
@@ -119,7 +127,7 @@ impl CoordinatorMind {
                 line(incident, RemedyKind::CallPerson, Mode::Observe, RemedyOutcome::Escalated, detail.clone(), now);
             incident.record(record.clone());
             let (subject, note) = (incident.spec.subject.clone(), format!("{}: {detail}", incident.summary));
-            out.push(Output::Record { incident: incident.name.clone(), record });
+            out.push(Output::Record { incident: incident.name.clone(), record, reason: None });
             out.push(Output::Event { subject, warning: true, reason: "DnsNeedsAPerson", note });
         }
     }
@@ -142,6 +150,18 @@ impl CoordinatorMind {
                 }
                 self.hand_over(now, &incident, act, asking.at + ANSWERS_STAND, out);
             }
+            // No pod is good: make one before any is broken, or say why that cannot be done.
+            Err(Doubt::AllBad | Doubt::NoGoodPod { .. })
+                if self.config.remedy.has_rung(incident.spec.cause, RemedyKind::AddReplica) =>
+            {
+                match self.add_replica(now, view, &incident, &asking, &heard) {
+                    Ok(act) => self.hand_over(now, &incident, act, asking.at + ANSWERS_STAND, out),
+                    Err(doubt) => {
+                        self.active = None;
+                        self.doubt(now, &incident.name, &doubt, all, view, out);
+                    }
+                }
+            }
             Err(doubt) => {
                 self.active = None;
                 self.doubt(now, &incident.name, &doubt, all, view, out);
@@ -163,6 +183,12 @@ impl CoordinatorMind {
             return Err(Doubt::PodTerminating);
         }
         let own = pod.node.clone().ok_or(Doubt::PodNotListed)?;
+        if view.nodes.iter().any(|node| node.name == own && node.unschedulable == Some(true)) {
+            return Err(Doubt::NodeDrained(own));
+        }
+        if let Some(moving) = view.pods.iter().find(|p| p.terminating) {
+            return Err(Doubt::PodsMoving(moving.key.to_string()));
+        }
         let stale_after = self.config.coordinator.stale_after.0;
         let quorum = Quorum::count(now.mono, view, &self.freshness, stale_after);
         if !quorum.enough(self.config.coordinator.quorum_percent) {
@@ -175,6 +201,9 @@ impl CoordinatorMind {
         // Nodes that are not ready are not expected to speak, but count as nodes that should agree.
         let agreed = corroborate(view, &uid, &own, &asking.nodes, heard, quorum.expected)?;
         self.calm(now)?;
+        if !self.config.remedy.has_rung(incident.spec.cause, RemedyKind::EvictPod) {
+            return Err(Doubt::OffLadder(RemedyKind::EvictPod));
+        }
         let act = SharedAct::EvictPod {
             pod: pod.key.clone(),
             uid: uid.clone(),
@@ -188,6 +217,11 @@ impl CoordinatorMind {
         if let Some(until) = self.breaker_until.filter(|until| now.mono < *until) {
             return Err(Doubt::BreakerOpen { left_s: until.since(now.mono).as_secs() });
         }
+        self.cooled(now)
+    }
+
+    /// The cool-down alone.
+    pub(super) fn cooled(&self, now: Now) -> Result<(), Doubt> {
         let cooled = self.calm_since.map_or(Duration::ZERO, |since| now.mono.since(since));
         let left = self.config.remedy.cool_down.0.saturating_sub(cooled);
         if left.is_zero() { Ok(()) } else { Err(Doubt::Calm { left_s: left.as_secs() }) }
@@ -202,9 +236,18 @@ impl CoordinatorMind {
         out: &mut Vec<Output>,
     ) {
         let good_before = self.active.as_ref().map_or(0, |active| active.good_before);
+        let undo = matches!(act, SharedAct::LowerReplicas { .. });
+        let (kind, subject) = match &act {
+            SharedAct::EvictPod { .. } => (RemedyKind::EvictPod, incident.spec.subject.clone()),
+            SharedAct::RaiseMemory { .. } => (RemedyKind::RaiseMemory, incident.spec.subject.clone()),
+            SharedAct::RestartKubeProxy { .. } => (RemedyKind::RestartKubeProxy, incident.spec.subject.clone()),
+            SharedAct::AddReplica { workload, .. } | SharedAct::LowerReplicas { workload, .. } => {
+                (RemedyKind::AddReplica, Subject::object(SubjectKind::Deployment, workload))
+            }
+        };
         let stage = Stage::Handed { since: now.mono };
-        self.active =
-            Some(Active { incident: incident.name.clone(), stage, asking: None, good_before, good_after: None });
+        let active = Active::new(incident.name.clone(), stage);
+        self.active = Some(Active { act: Some((kind, undo)), good_before, ..active });
         if let Some(known) = self.book.get_mut(&incident.name) {
             known.doubts = 0;
             known.told = None;
@@ -212,74 +255,29 @@ impl CoordinatorMind {
         out.push(Output::Plan(Plan {
             incident: incident.name.clone(),
             cause: incident.spec.cause,
-            subject: incident.spec.subject.clone(),
+            subject,
             act,
             deadline,
         }));
     }
 
-    /// The answers do not carry the act: told once per reason, asked again later, and a person if it is final.
-    pub(super) fn doubt(
-        &mut self,
-        now: Now,
-        name: &str,
-        doubt: &Doubt,
-        all: bool,
-        view: &ClusterView,
-        out: &mut Vec<Output>,
-    ) {
-        let settings = self.config.remedy.clone();
-        let Some(incident) = self.book.get_mut(name) else { return };
-        let kind = advice::shared_remedy(incident.spec.cause).unwrap_or(RemedyKind::CallPerson);
-        let rest = match doubt {
-            Doubt::Calm { left_s } | Doubt::BreakerOpen { left_s } => Duration::from_secs(left_s + 1),
-            _ => ASK_AGAIN,
-        };
-        incident.shared = Shared::From(now.mono + rest);
-        let again = format!("{:?}", doubt.kind());
-        if incident.told.as_ref() != Some(&again) {
-            incident.told = Some(again);
-            let record = line(incident, kind, settings.mode_of(kind), RemedyOutcome::Refused, doubt.to_string(), now);
-            incident.record(record.clone());
-            out.push(Output::Record { incident: name.to_owned(), record });
-        }
-        incident.doubts = if all && doubt.final_word() { incident.doubts + 1 } else { 0 };
-        if incident.doubts >= FINAL_DOUBTS {
-            let because = doubt.to_string();
-            self.escalate(now, name, &because, view, out);
-        }
-    }
-
-    /// Calls a person; nothing more is done about this incident.
-    pub(super) fn escalate(&mut self, now: Now, name: &str, because: &str, view: &ClusterView, out: &mut Vec<Output>) {
-        let Some(incident) = self.book.get_mut(name) else { return };
-        let command = advice::command(incident.spec.cause, &incident.spec.subject, &incident.nodes, view);
-        let detail = format!("{because}. A person decides; by hand: {command}");
-        let record =
-            line(incident, RemedyKind::CallPerson, Mode::Observe, RemedyOutcome::Escalated, detail.clone(), now);
-        incident.record(record.clone());
-        incident.phase = IncidentPhase::Escalated;
-        incident.called = true;
-        incident.shared = Shared::Over;
-        let subject = incident.spec.subject.clone();
-        let note = format!("{}: {detail}", incident.summary);
-        out.push(Output::Record { incident: name.to_owned(), record });
-        out.push(Output::Event { subject, warning: true, reason: "DnsNeedsAPerson", note });
-    }
-
     /// What the executor says.
     pub(super) fn shared_tells(&mut self, now: Now, tells: SharedRemedyTells, out: &mut Vec<Output>) {
         match tells {
-            SharedRemedyTells::Record { incident, record } => {
+            SharedRemedyTells::Record { incident, record, .. } => {
                 let Some(known) = self.book.get_mut(&incident) else { return };
-                let told = matches!(record.outcome, RemedyOutcome::Done | RemedyOutcome::WouldAct);
-                if told {
-                    out.push(Output::Event {
-                        subject: record.subject.clone(),
-                        warning: false,
-                        reason: if record.outcome == RemedyOutcome::Done { "RemedyDone" } else { "RemedyWouldAct" },
-                        note: format!("{}: {}", known.summary, record.detail),
-                    });
+                let told = match record.outcome {
+                    RemedyOutcome::Done => Some(("RemedyDone", false)),
+                    RemedyOutcome::WouldAct => Some(("RemedyWouldAct", false)),
+                    RemedyOutcome::Undone => Some(("RemedyUndone", false)),
+                    RemedyOutcome::Failed => Some(("RemedyFailed", true)),
+                    _ => None,
+                };
+                if let Some((reason, warning)) = told {
+                    let note = format!("{}: {}", known.summary, record.detail);
+                    out.push(Output::Event { subject: record.subject.clone(), warning, reason, note });
+                } else if record.outcome == RemedyOutcome::Refused {
+                    out.push(held_back(known, &record));
                 }
                 known.record(record);
             }
@@ -294,17 +292,31 @@ impl CoordinatorMind {
         let view = self.view.clone();
         let Some(incident) = self.book.get_mut(name) else { return };
         let mine = self.active.as_ref().is_some_and(|a| a.incident == name && a.handed());
+        let act = self.active.as_ref().filter(|_| mine).and_then(|a| a.act);
+        let undo = act.is_some_and(|(_, undo)| undo);
         match end {
             PlanEnd::Done => {
                 incident.phase = IncidentPhase::Verifying;
                 incident.intent = None;
                 let good_before = self.active.as_ref().filter(|_| mine).map_or(0, |a| a.good_before);
                 incident.idle_since = now.mono;
-                let incident = name.to_owned();
-                self.active = Some(Active { incident, stage: verify, asking: None, good_before, good_after: None });
+                let act = act.or_else(|| incident.last_act().map(|kind| (kind, false)));
+                self.active = Some(Active { act, good_before, ..Active::new(name.to_owned(), verify) });
                 return;
             }
-            PlanEnd::WouldAct | PlanEnd::Off => incident.shared = Shared::Observed,
+            PlanEnd::Undone => {
+                incident.intent = None;
+                incident.added = None;
+                if incident.phase == IncidentPhase::Remediating {
+                    incident.phase = IncidentPhase::Open;
+                }
+            }
+            // It stays where it is, and is tried again.
+            _ if undo => incident.undo_from = now.mono + retry_after,
+            PlanEnd::WouldAct | PlanEnd::Off => {
+                let kind = act.map(|(kind, _)| kind).or_else(|| self.config.remedy.shared_remedy(incident.spec.cause));
+                incident.shared = Shared::Observed(kind.unwrap_or(RemedyKind::CallPerson));
+            }
             PlanEnd::Refused | PlanEnd::Failed => {
                 incident.phase = IncidentPhase::Open;
                 incident.shared = Shared::From(now.mono + retry_after);
@@ -318,7 +330,9 @@ impl CoordinatorMind {
             && retry_after >= Duration::from_secs(600)
             && let Some(view) = view
         {
-            self.escalate(now, name, "the remedy cannot be carried out", &view, out);
+            let because =
+                if undo { "the added replica cannot be taken away" } else { "the remedy cannot be carried out" };
+            self.escalate(now, name, because, &view, out);
         }
     }
 
@@ -339,18 +353,6 @@ impl CoordinatorMind {
             self.active = None;
         }
     }
-}
-
-/// A line of an incident's ladder.
-pub(super) fn line(
-    incident: &Incident,
-    kind: RemedyKind,
-    mode: Mode,
-    outcome: RemedyOutcome,
-    detail: String,
-    now: Now,
-) -> RemedyRecord {
-    RemedyRecord { kind, subject: incident.spec.subject.clone(), mode, outcome, detail, at: now.wall }
 }
 
 /// How many ready pods are good for the majority of the asked nodes.

@@ -10,6 +10,7 @@ use nameward_messages::{ObjectKey, PodUid};
 
 use super::*;
 
+mod breaker;
 mod locality;
 mod orders;
 mod shared;
@@ -24,8 +25,14 @@ struct Rig {
 fn rig(nodes: usize) -> Rig {
     let now = Now::at(Duration::from_secs(500));
     let names = (1..=nodes).map(|n| NodeName(format!("node{n}")));
-    let node =
-        |name: NodeName| NodeView { name, uid: String::new(), ready: None, unschedulable: None, terminating: false };
+    let node = |name: NodeName| NodeView {
+        name,
+        uid: String::new(),
+        ready: None,
+        unschedulable: None,
+        zone: None,
+        terminating: false,
+    };
     let agent = |name: NodeName| NodeAgentView {
         name,
         uid: String::new(),

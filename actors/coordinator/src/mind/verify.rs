@@ -1,22 +1,25 @@
 //! Did the act help? The nodes are asked until they say so, or the time is up.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nameward_messages::cluster_view::ClusterView;
+use nameward_messages::cluster_view::{ClusterView, DnsPodView};
 use nameward_messages::plan::IncidentPhase;
 use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
+use nameward_messages::verdict::Subject;
 use nameward_messages::{Mono, Now, PodUid};
 
-use super::incident::Shared;
-use super::shared::{Stage, good_count, line};
+use super::doubt::line;
+use super::incident::{Incident, Shared};
+use super::shared::{Stage, good_count};
 use super::{CoordinatorMind, Output};
-use crate::judge::advice;
 use crate::judge::answers::gather;
+use crate::judge::claims::replaced;
 
 /// Time between two questions.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 /// After an act that made things worse, shared remedies rest.
-const BREAKER: Duration = Duration::from_secs(600);
+const BREAKER: Duration = nameward_config::ceilings::BREAKER;
 /// How the ladder says so: the breaker is found again by it.
 const WORSE: &str = "fewer CoreDNS pods are good than before: shared remedies rest for 10 minutes";
 
@@ -27,6 +30,17 @@ impl CoordinatorMind {
             self.active = None;
             return;
         };
+        let kind = active.act.map(|(kind, _)| kind).or_else(|| incident.last_act());
+        let kind = kind.or_else(|| self.config.remedy.shared_remedy(incident.spec.cause));
+        let kind = kind.unwrap_or(RemedyKind::CallPerson);
+        if kind == RemedyKind::RestartKubeProxy {
+            if !self.claims.all().contains_key(&incident.key()) {
+                self.verified(now, &active.incident, kind, out);
+            } else if now.mono >= until {
+                self.ineffective(now, &active.incident, (kind, false), view, out);
+            }
+            return;
+        }
         let (mut answered, mut good_after) = (true, active.good_after);
         if let Some(asking) = &active.asking {
             let heard = gather(view, &asking.request, &asking.nodes);
@@ -37,8 +51,14 @@ impl CoordinatorMind {
                 good_after = Some(good);
             }
             let gone = !view.pods.iter().any(|p| Some(&p.uid) == incident.spec.subject.uid.as_ref());
-            if gone && recovered(view, good) {
-                self.verified(now, &active.incident, out);
+            if kind == RemedyKind::AddReplica {
+                // None was good before: any that is, is what the replica was added for.
+                if answered && good > 0 {
+                    self.one_is_good(now, &active.incident, good, out);
+                    return;
+                }
+            } else if gone && recovered(view, good, &self.sick_before(&incident)) {
+                self.verified(now, &active.incident, kind, out);
                 return;
             }
         }
@@ -47,7 +67,7 @@ impl CoordinatorMind {
         }
         if now.mono >= until {
             let worse = good_after.is_some_and(|good| good < active.good_before);
-            self.ineffective(now, &active.incident, worse, view, out);
+            self.ineffective(now, &active.incident, (kind, worse), view, out);
             return;
         }
         if answered && now.mono >= next {
@@ -75,48 +95,93 @@ impl CoordinatorMind {
         }
     }
 
-    fn verified(&mut self, now: Now, name: &str, out: &mut Vec<Output>) {
+    /// CoreDNS pods that were known to be sick before the act: they are incidents of their own, and it was not to help them.
+    /// One that fell ill since may be what the act brought.
+    fn sick_before(&self, incident: &Incident) -> BTreeSet<Subject> {
+        let Some(acted_at) = incident.last_act_at() else { return BTreeSet::new() };
+        let other =
+            |i: &&Incident| i.open() && replaced(i.spec.cause) && i.name != incident.name && i.opened_at < acted_at;
+        self.book.values().filter(other).map(|i| i.spec.subject.clone()).collect()
+    }
+
+    /// The added replica is good: the sick pod may go now. The incident is open again, one rung further.
+    fn one_is_good(&mut self, now: Now, name: &str, good: u32, out: &mut Vec<Output>) {
+        self.active = None;
+        let Some(incident) = self.book.get_mut(name) else { return };
+        let detail = format!(
+            "{good} CoreDNS pod answers the majority of the asked nodes over UDP and TCP: a sick one may be evicted"
+        );
+        let record = line(incident, RemedyKind::AddReplica, Mode::Act, RemedyOutcome::Verified, detail, now);
+        incident.record(record.clone());
+        incident.phase = IncidentPhase::Open;
+        incident.shared = Shared::From(now.mono);
+        incident.idle_since = now.mono;
+        let (subject, note) = (record.subject.clone(), format!("{}: {}", incident.summary, record.detail));
+        out.push(Output::Record { incident: name.to_owned(), record, reason: None });
+        out.push(Output::Event { subject, warning: false, reason: "ReplicaGood", note });
+    }
+
+    fn verified(&mut self, now: Now, name: &str, kind: RemedyKind, out: &mut Vec<Output>) {
         self.active = None;
         let Some(incident) = self.book.get_mut(name) else { return };
         self.quiet.insert(incident.key(), now.mono + self.config.remedy.verify_within.0);
-        let kind = advice::shared_remedy(incident.spec.cause).unwrap_or(RemedyKind::CallPerson);
-        let detail = "every CoreDNS pod answers the majority of the asked nodes over UDP and TCP".to_owned();
+        let detail = match kind {
+            RemedyKind::RestartKubeProxy => "the node's agent finds the rules of the DNS Service complete".to_owned(),
+            _ => "every CoreDNS pod answers the majority of the asked nodes over UDP and TCP".to_owned(),
+        };
         let record = line(incident, kind, Mode::Act, RemedyOutcome::Verified, detail, now);
         incident.record(record.clone());
-        incident.phase = IncidentPhase::Resolved;
-        incident.closed_at = Some(now.wall);
         incident.shared = Shared::Over;
+        if incident.added.is_some() {
+            // It stays until the replica that was added for it is taken away again.
+            incident.phase = IncidentPhase::Open;
+        } else {
+            incident.phase = IncidentPhase::Resolved;
+            incident.closed_at = Some(now.wall);
+        }
         let (subject, note) = (incident.spec.subject.clone(), format!("{}: recovered after {kind}", incident.summary));
-        out.push(Output::Record { incident: name.to_owned(), record });
+        out.push(Output::Record { incident: name.to_owned(), record, reason: None });
         out.push(Output::Event { subject, warning: false, reason: "DnsRecovered", note });
     }
 
-    fn ineffective(&mut self, now: Now, name: &str, worse: bool, view: &ClusterView, out: &mut Vec<Output>) {
+    fn ineffective(
+        &mut self,
+        now: Now,
+        name: &str,
+        (kind, worse): (RemedyKind, bool),
+        view: &ClusterView,
+        out: &mut Vec<Output>,
+    ) {
         self.active = None;
         if worse {
             self.breaker_until = Some(now.mono + BREAKER);
         }
         let within = self.config.remedy.verify_within.0.as_secs();
         let Some(incident) = self.book.get_mut(name) else { return };
-        let kind = advice::shared_remedy(incident.spec.cause).unwrap_or(RemedyKind::CallPerson);
         let detail = if worse {
             WORSE.to_owned()
+        } else if kind == RemedyKind::AddReplica {
+            format!(
+                "no CoreDNS pod answers the majority of the nodes {within} s after one was added: it is taken away again"
+            )
         } else {
             format!("CoreDNS does not answer as it should {within} s after the act")
         };
         let record = line(incident, kind, Mode::Act, RemedyOutcome::Ineffective, detail, now);
         incident.record(record.clone());
         incident.stubborn = true;
-        out.push(Output::Record { incident: name.to_owned(), record });
+        out.push(Output::Record { incident: name.to_owned(), record, reason: None });
         self.escalate(now, name, &format!("{kind} did not help"), view, out);
     }
 }
 
-/// As many ready pods as wanted, all of them good, and no rollout under way.
-fn recovered(view: &ClusterView, good: u32) -> bool {
-    let ready = view.pods.iter().filter(|p| p.ready && !p.terminating).count();
+/// As many pods as wanted, all of them ready and good but those that are known to be sick themselves, and no rollout.
+fn recovered(view: &ClusterView, good: u32, sick: &BTreeSet<Subject>) -> bool {
+    let is_sick = |p: &DnsPodView| sick.contains(&Subject::pod(&p.key, &p.uid));
+    let ready = view.pods.iter().filter(|p| !p.terminating && (p.ready || is_sick(p))).count();
     let listed = view.pods.iter().filter(|p| !p.terminating).count();
+    let sick = view.pods.iter().filter(|p| !p.terminating && is_sick(p)).count();
     let wanted = view.workload.as_ref().map_or(1, |w| w.replicas.max(1)) as usize;
     let asked = listed.min(8);
-    !view.rollout.in_progress && ready == listed && listed >= wanted && good as usize >= asked && asked > 0
+    !view.rollout.in_progress && ready == listed && listed >= wanted && good as usize + sick >= asked && good > 0
 }

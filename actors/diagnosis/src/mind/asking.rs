@@ -198,7 +198,8 @@ impl DiagnosisMind {
         Some(recheck)
     }
 
-    /// Asks in other ways, once per path: with a held source port, with patience, with EDNS, A and AAAA at once.
+    /// Asks in other ways, once per path: with patience, which tells slow from silent and waits for the ICMP error of an address that
+    /// nobody has, and with A and AAAA from one socket, which races in conntrack where single queries do not.
     pub(super) fn ask_in_other_ways(&mut self, now: Now, out: &mut Vec<Output>) {
         let Some(case) = &mut self.case else { return };
         let room = MOST_WAYS.saturating_sub(case.asked.len());
@@ -213,7 +214,7 @@ impl DiagnosisMind {
         for (path, port) in fresh {
             case.asked.insert(path.clone());
             let ways: &[Purpose] = match path.transport {
-                Transport::Udp => &[Purpose::HeldPort, Purpose::Patience, Purpose::Edns, Purpose::Both],
+                Transport::Udp => &[Purpose::Patience, Purpose::Both],
                 Transport::Tcp => &[Purpose::Patience],
             };
             items.extend(ways.iter().map(|purpose| ProbeItem { path: path.clone(), port, purpose: purpose.clone() }));

@@ -10,6 +10,7 @@ use nameward_messages::{Mono, Now};
 
 use super::recheck::Recheck;
 use super::recovered::Seen;
+use super::tracing::Tracing;
 use crate::matrix::Matrix;
 use crate::record::{LATELY, Sample};
 
@@ -46,6 +47,8 @@ pub(super) struct Case {
     pub(super) recheck: Option<Recheck>,
     /// Paths that were asked in other ways already.
     pub(super) asked: BTreeSet<PathKey>,
+    /// Probes that were traced.
+    pub(super) tracing: Tracing,
     /// What failed, for the record that is left when it heals before a cause was named.
     pub(super) seen: Seen,
 }
@@ -64,6 +67,7 @@ impl Case {
             review: now.mono + SOON,
             recheck: None,
             asked: BTreeSet::new(),
+            tracing: Tracing::default(),
             seen: Seen::new(now),
         }
     }

@@ -12,15 +12,18 @@ use super::*;
 use crate::testing::{self, CLIENT, DNS_A, DNS_B, UPSTREAM, dns, namespace, observation, socket, targets, uid};
 
 mod complaints;
+mod tracing;
 
 struct Play {
     mind: DiagnosisMind,
     now: Now,
     out: Vec<Output>,
+    /// What was to be traced.
+    traced: Vec<WantTrace>,
 }
 
 fn settings() -> Settings {
-    Settings { collect_timeout: Duration::from_secs(3), places: crate::process::Places::default() }
+    Settings { collect_timeout: Duration::from_secs(3), places: crate::process::Places::default(), trace: false }
 }
 
 impl Play {
@@ -29,6 +32,7 @@ impl Play {
             mind: DiagnosisMind::new("node1".into(), settings()),
             now: Now::at(Duration::from_secs(200)),
             out: Vec::new(),
+            traced: Vec::new(),
         };
         play.tell(Input::Targets(Arc::new(targets())));
         let coredns = "coredns-74c7b86f9f-7tsjn";
@@ -94,6 +98,7 @@ impl Play {
                         sample.pods.retain(|uid, _| want.pods.iter().any(|p| &p.uid == uid));
                         self.tell(Input::Evidence { id: want.id, sample: Box::new(sample) });
                     }
+                    Output::Trace(want) => self.traced.push(want),
                 }
             }
         }
@@ -142,7 +147,7 @@ fn a_suspicion_is_collected_at_once_named_in_time_and_ended_with_its_paths() {
         .filter_map(|o| if let Output::Probe(r) = o { Some(r) } else { None })
         .flat_map(|r| r.items.iter().map(|i| i.purpose.clone()))
         .collect();
-    for way in [Purpose::HeldPort, Purpose::Patience, Purpose::Edns, Purpose::Both, Purpose::Diagnosis] {
+    for way in [Purpose::Patience, Purpose::Both, Purpose::Diagnosis] {
         assert!(ways.contains(&way), "{way:?}");
     }
     let (took, tells) = play.until_told(8_000, no_udp);
@@ -175,7 +180,7 @@ fn what_answers_again_after_the_sample_is_not_named_any_more() {
         play.pass(100);
         for output in std::mem::take(&mut play.out) {
             match output {
-                Output::Tell(tell) => assert!(stands(&[tell.clone()]).is_empty(), "{tell:?}"),
+                Output::Tell(tell) => assert!(stands(std::slice::from_ref(&tell)).is_empty(), "{tell:?}"),
                 Output::Probe(request) => {
                     asked += 1;
                     let observations = request
@@ -192,6 +197,7 @@ fn what_answers_again_after_the_sample_is_not_named_any_more() {
                     sample.pods.retain(|uid, _| want.pods.iter().any(|p| &p.uid == uid));
                     play.tell(Input::Evidence { id: want.id, sample: Box::new(sample) });
                 }
+                Output::Trace(want) => panic!("{want:?}"),
             }
         }
     }

@@ -21,7 +21,7 @@ fn one(view: &View<'_>, pod: &DnsPod) -> RuleResult {
     let record = view.record;
     let inside = Pick { pod: Some(&pod.uid), question: Some(QuestionKind::Internal), ..Pick::default() };
     let Some((path, state)) = view.bad(inside).find(|(_, state)| outcome(state) == &SERVFAIL) else {
-        return RuleResult::NotApplicable;
+        return later::judge(view, pod);
     };
     if let Some(excuse) = record.excuse(pod) {
         return RuleResult::RuledOut(excuse);
@@ -137,6 +137,8 @@ fn conclude(ways: Option<&ApiWays>, refused: bool) -> &'static str {
     }
 }
 
+#[path = "api_lost/later.rs"]
+mod later;
 #[cfg(test)]
 #[path = "api_lost/tests.rs"]
 pub(super) mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nameward_kernel::facts::Reading;
 use nameward_kernel::flows::FlowGroup;
 use nameward_messages::namespaces::Vantage;
-use nameward_messages::probe::{Outcome, PathKey, QuestionKind};
+use nameward_messages::probe::{Outcome, PathKey, Purpose, QuestionKind};
 use nameward_messages::targets::Transport;
 use nameward_messages::verdict::{Cause, Evidence, Scope, Subject};
 
@@ -256,6 +256,11 @@ pub fn insert_failed(view: &View<'_>) -> RuleResult {
             Evidence::new(format!("{} nf_conntrack_count", record.node), format!("{count} of {max} ({share} %)"))
         }));
     }
+    // Two queries of one socket race where a single one does not.
+    let pair = view.bad(udp).find_map(|(path, _)| view.in_another_way(path, &Purpose::Both));
+    evidence.extend(pair.map(|seen| {
+        Evidence::new(format!("probe {}, A and AAAA from one socket", seen.path), seen.outcome.to_string())
+    }));
     let over_tcp = Pick { transport: Some(Transport::Tcp), ..Pick::default() };
     if let Some((good, seen)) = record.matrix.good(over_tcp).next() {
         evidence.push(probe_line(good, &seen.last));

@@ -58,7 +58,14 @@ pub(super) fn own_node<'a>(view: &View<'a>, pod: &DnsPod) -> Result<OwnNode<'a>,
     };
     let suspected = view.record.matrix.get(&tcp).is_some_and(|state| state.suspected.is_some());
     let tcp_returns = suspected && seen.outcome.replied();
-    Ok(OwnNode { udp: path.clone(), udp_state: state, udp_outcome: outcome, tcp, tcp_outcome: seen.outcome, tcp_returns })
+    Ok(OwnNode {
+        udp: path.clone(),
+        udp_state: state,
+        udp_outcome: outcome,
+        tcp,
+        tcp_outcome: seen.outcome,
+        tcp_returns,
+    })
 }
 
 /// The node's own trouble that looks like a silent server.

@@ -11,6 +11,7 @@ use nameward_messages::verdict::{Cause, Confidence, Evidence, RuledOut, Scope, S
 use super::filter_survey::{Hit, acquits, again};
 use super::forward;
 use super::links;
+use super::traced::{self, Told};
 use crate::finding::{Finding, RuleResult, Tally, View, not, probe_line};
 use crate::matrix::{Pick, target_pod, vantage_pod};
 use crate::record::{EvidenceRecord, Sample};
@@ -111,14 +112,16 @@ fn one(view: &View<'_>, cause: Cause, place: &Place, hits: &[&Hit]) -> RuleResul
         return RuleResult::Waiting("a second sample is awaited".to_owned());
     }
     let (Some(current), Some(previous)) = (&record.current, &record.previous) else { return RuleResult::NotApplicable };
-    if let Some(path) = acquits(record, place, first) {
+    if let Some(path) = acquits(record, place, first).filter(|_| first.told < Told::Once) {
         return RuleResult::RuledOut(format!("{place}: {} does reach {}", path.vantage, path.target));
     }
     let forwards = current.host.sysctls.value().and_then(|s| s.ip_forward);
     if first.place.rule.is_none() && forwards == Some(0) && cause == Cause::ForwardPolicyDrop {
         return RuleResult::RuledOut("ip_forward is 0: nothing gets as far as FORWARD".to_owned());
     }
-    let stood = again(record, previous, first) || first.path.as_ref().is_some_and(is_upstream);
+    // A trace is a sample of its own.
+    let stood =
+        again(record, previous, first) || first.path.as_ref().is_some_and(is_upstream) || first.told >= Told::Once;
     if !stood {
         return RuleResult::Waiting(format!("{place} is new: a second sample is awaited"));
     }
@@ -127,6 +130,11 @@ fn one(view: &View<'_>, cause: Cause, place: &Place, hits: &[&Hit]) -> RuleResul
     let before = if complained { record.earlier.as_deref().unwrap_or(previous) } else { previous };
     let by = rose(before, current, place);
     let confidence = match (by, first.doubt.is_some()) {
+        _ if first.told == Told::Twice => Confidence::Certain,
+        _ if first.told == Told::Once && record.samples < ENOUGH => {
+            return RuleResult::Waiting(format!("{place}: a second trace is awaited"));
+        }
+        _ if first.told == Told::Once => Confidence::Probable,
         (Some(0), _) if record.samples < ENOUGH => {
             return RuleResult::Waiting(format!("{place}: its counter has not moved yet"));
         }
@@ -245,6 +253,7 @@ fn evidence(record: &EvidenceRecord, place: &Place, first: &Hit, by: Option<u64>
     };
     let read = format!("{} {} -t {}", record.node, place.backend.shown_by(), place.table);
     let mut lines = vec![Evidence::new(read.clone(), format!("{rule}; {counted}")), Evidence::new(read, decides)];
+    lines.extend(first.path.as_ref().and_then(|path| traced::line(record, path, None, place)));
     match (&first.path, &first.complained) {
         (Some(path), _) => lines.push(probe_line(path, &first.outcome)),
         (None, Some(uid)) => {

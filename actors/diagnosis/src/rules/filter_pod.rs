@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use nameward_kernel::facts::Netfilter;
 use nameward_kernel::filter::{
-    Device, Filters, Ground, Packet, Place, Verdict, Walk, Way, answer, journey, packets_at,
+    Backend, Device, Filters, Ground, Packet, Place, Verdict, Walk, Way, answer, journey, packets_at,
 };
 use nameward_messages::PodUid;
 use nameward_messages::namespaces::Namespace;
@@ -14,9 +15,14 @@ use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope};
 use super::coredns::{swallowed, udp_listeners};
 use super::filter::risen;
 use super::links::{self, failed};
+use super::traced::{self, Told};
 use crate::finding::{Finding, RuleResult, Tally, View, dns_subject, not, probe_line};
 use crate::matrix::{PathState, Pick, target_pod, vantage_pod};
 use crate::record::{EvidenceRecord, Held, Sample};
+
+/// Failing paths that are looked at for rules in doubt, and those that are named at most.
+const MOST_WALKS: usize = 32;
+const MOST_DOUBTS: usize = 4;
 
 /// What is looked for.
 #[derive(Clone, Copy)]
@@ -102,7 +108,7 @@ fn asked(view: &View<'_>, pod: &DnsPod, path: &PathKey, state: &PathState) -> Ru
     ];
     let found = meets(current, &pod.uid, Side::Asked, &packet).into_iter().next();
     let (confidence, evidence) = match found {
-        Some(inside) => match confirm(record, &pod.uid, &pod.key.to_string(), Side::Asked, &packet, &inside) {
+        Some(inside) => match confirm(record, &pod.uid, &pod.key.to_string(), Side::Asked, (path, &packet), &inside) {
             Ok(done) => done,
             Err(result) => return result,
         },
@@ -199,7 +205,7 @@ fn asks(view: &View<'_>, namespace: &Namespace) -> RuleResult {
                 leads_nowhere(current, uid, transport, inside, state.port) && can_be(failed(state), inside)
             });
             let result = match inside {
-                Some(inside) => confirm(record, uid, &namespace.key.to_string(), Side::Asks, &packet, &inside),
+                Some(inside) => confirm(record, uid, &namespace.key.to_string(), Side::Asks, (path, &packet), &inside),
                 // The kernel itself says that a hook refused; which one cannot be read.
                 None if *failed(state) == Outcome::NotPermitted && !Filters::unread(&readings.filters).is_empty() => {
                     not_permitted(record, namespace)
@@ -307,6 +313,41 @@ fn note(walk: &Walk, found: &mut Vec<Inside>) {
     }
 }
 
+/// Failing paths that a rule inside the pod at one of their ends may lose, of which that is not certain; with that pod.
+pub(crate) fn in_doubt(record: &EvidenceRecord) -> Vec<(PathKey, PodUid)> {
+    let Some(current) = &record.current else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut doubts = |path: &PathKey, uid: &PodUid, side: Side, packet: &Packet| {
+        // iptables-legacy is not told of by nftrace.
+        let doubtful = |inside: &Inside| {
+            inside.doubt.is_some() && inside.verdict.is_loss() && inside.place.backend != Backend::IptablesLegacy
+        };
+        if found.len() < MOST_DOUBTS && meets(current, uid, side, packet).iter().any(doubtful) {
+            found.push((path.clone(), uid.clone()));
+        }
+    };
+    let known = |uid: &PodUid| current.pods.get(uid).is_some_and(|p| p.filters != Netfilter::default());
+    for (path, state) in record.matrix.suspected().take(MOST_WALKS) {
+        let (from, to) = (vantage_pod(path), target_pod(path));
+        if from.is_some() && from == to {
+            continue;
+        }
+        if let Some(uid) = to.filter(|uid| known(uid) && record.namespaces.contains_key(uid)) {
+            doubts(
+                path,
+                uid,
+                Side::Asked,
+                &Packet::new(path.transport, source_of(record, path), path.target.ip, state.port),
+            );
+        }
+        if let Some(uid) = from.filter(|uid| known(uid)) {
+            let packet = Packet::new(path.transport, source_of(record, path), path.target.ip, state.port);
+            doubts(path, uid, Side::Asks, &Packet { uid: Some(0), ..packet });
+        }
+    }
+    found
+}
+
 /// A redirect is a service mesh's ordinary way, unless nobody listens where it leads.
 fn leads_nowhere(sample: &Sample, uid: &PodUid, transport: Transport, inside: &Inside, asked: u16) -> bool {
     let port = match &inside.verdict {
@@ -335,7 +376,7 @@ fn confirm(
     uid: &PodUid,
     name: &str,
     side: Side,
-    packet: &Packet,
+    (path, packet): (&PathKey, &Packet),
     inside: &Inside,
 ) -> Result<(Confidence, Vec<Evidence>), RuleResult> {
     let (Some(current), Some(previous)) = (&record.current, &record.previous) else {
@@ -347,7 +388,13 @@ fn confirm(
     }
     let of = |sample: &Sample| sample.pods.get(uid).and_then(|p| packets_at(&Filters::of(&p.filters), &inside.place));
     let by = risen(of(previous), of(current), &inside.place);
+    let told = traced::told(record, path, Some(uid), &inside.place);
     let confidence = match (by, &inside.doubt) {
+        _ if told == Told::Twice => Confidence::Certain,
+        _ if told == Told::Once => Confidence::Probable,
+        (_, Some(_)) if told == Told::NotHere => {
+            return Err(RuleResult::RuledOut(format!("{}: traced probes are not dropped there", inside.place)));
+        }
         (Some(0), _) if record.samples < 3 => {
             return Err(RuleResult::Waiting(format!("{}: its counter has not moved yet", inside.place)));
         }
@@ -373,7 +420,9 @@ fn confirm(
         _ => "",
     };
     let decides = format!("decides about {packet}: {}{nowhere}", inside.verdict);
-    Ok((confidence, vec![Evidence::new(read.clone(), format!("{rule}{counted}")), Evidence::new(read, decides)]))
+    let mut lines = vec![Evidence::new(read.clone(), format!("{rule}{counted}")), Evidence::new(read, decides)];
+    lines.extend(traced::line(record, path, Some(uid), place));
+    Ok((confidence, lines))
 }
 
 /// The address that a query comes from, as the pod that is asked sees it.

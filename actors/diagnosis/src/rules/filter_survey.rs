@@ -13,6 +13,7 @@ use nameward_messages::probe::{Outcome, PathKey, Purpose, QuestionKind};
 use nameward_messages::targets::{Target, TargetKind, Transport};
 
 use super::links::failed;
+use super::traced::{self, Told};
 use crate::matrix::target_pod;
 use crate::record::{EvidenceRecord, Sample};
 
@@ -42,6 +43,8 @@ pub(crate) struct Hit {
     pub(crate) doubt: Option<String>,
     /// It is the answer that meets it.
     pub(crate) answer: bool,
+    /// What traces say of it.
+    pub(crate) told: Told,
 }
 
 /// What came of walking.
@@ -94,8 +97,15 @@ pub(crate) fn survey(record: &EvidenceRecord) -> Survey {
             known.insert(key, hits);
         }
         let hits = known.get(&key).into_iter().flatten().filter(|hit| fits(outcome, hit));
-        let own = |hit: &Hit| Hit { path: Some(path.clone()), outcome: outcome.clone(), ..hit.clone() };
-        survey.hits.extend(hits.map(own));
+        let own = |hit: &Hit| {
+            let told = traced::told(record, path, None, &hit.place);
+            // What a trace has seen is no doubt any more, either way.
+            let doubt = hit.doubt.clone().filter(|_| told < Told::Once);
+            Hit { path: Some(path.clone()), outcome: outcome.clone(), told, doubt, ..hit.clone() }
+        };
+        let mut hits: Vec<Hit> = hits.map(own).filter(|hit| hit.doubt.is_none() || hit.told != Told::NotHere).collect();
+        hits.extend(dropped(record, sample, path, state.port, outcome, &hits));
+        survey.hits.extend(hits);
     }
     for (uid, trip) in complaints(record, sample) {
         survey.hits.extend(met(sample, &trip).into_iter().map(|hit| Hit { complained: Some(uid.clone()), ..hit }));
@@ -171,6 +181,7 @@ fn gather(walk: &Walk, answer: bool, hits: &mut Vec<Hit>) -> bool {
             verdict: verdict.clone(),
             doubt,
             answer,
+            told: Told::Nothing,
         });
     };
     let doubt = walk.not_understood();
@@ -189,6 +200,28 @@ fn gather(walk: &Walk, answer: bool, hits: &mut Vec<Hit>) -> bool {
         add(&doubt.place, &doubt.verdict, Some(doubt.why.clone()));
     }
     !matches!(walk.fate, Verdict::Accept)
+}
+
+/// Rules that traced probes of a path were dropped by, although no walk leads there.
+fn dropped(
+    record: &EvidenceRecord,
+    sample: &Sample,
+    path: &PathKey,
+    port: u16,
+    outcome: &Outcome,
+    walked: &[Hit],
+) -> Vec<Hit> {
+    let unknown = traced::places(record, path, None).into_iter();
+    let unknown = unknown.filter(|(place, _)| !walked.iter().any(|hit| hit.place == *place));
+    unknown
+        .filter_map(|(place, answer)| {
+            let told = traced::told(record, path, None, &place);
+            let packet = trip(record, sample, path, port)?.packet;
+            let (path, outcome) = (Some(path.clone()), outcome.clone());
+            let verdict = Verdict::Drop;
+            Some(Hit { path, outcome, complained: None, packet, place, verdict, doubt: None, answer, told })
+        })
+        .collect()
 }
 
 /// Whether a failure can be what a rule does.

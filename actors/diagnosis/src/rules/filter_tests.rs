@@ -16,6 +16,8 @@ use crate::matrix::vantage_pod;
 use crate::record::Sample;
 use crate::testing::*;
 
+mod traced;
+
 const A: &str = "coredns-74c7b86f9f-7tsjn";
 const EMPTY: &str = "*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n*filter\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n";
 const DROP_IN: &str = "-A INPUT -p udp -m udp --dport 53 -j DROP";

@@ -1,6 +1,6 @@
 //! F01c: the whole process of a CoreDNS pod hangs.
 
-use nameward_messages::probe::Outcome;
+use nameward_messages::probe::{Outcome, Purpose};
 use nameward_messages::targets::DnsPod;
 use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope};
 
@@ -24,6 +24,15 @@ fn one(view: &View<'_>, pod: &DnsPod) -> RuleResult {
         return RuleResult::RuledOut(format!("UDP is not silent: {}", symptoms.udp_outcome));
     }
     let record = view.record;
+    // Four seconds of patience tell what is slow from what hangs.
+    let patient = |path| view.in_another_way(path, &Purpose::Patience).filter(|o| o.outcome.replied());
+    if let Some(late) = [&symptoms.udp, &symptoms.tcp].into_iter().find_map(patient) {
+        let after = late.latency.as_millis();
+        return RuleResult::RuledOut(format!(
+            "it is slow and does not hang: it answered over {} after {after} ms",
+            late.path.transport
+        ));
+    }
     // The kernel completes the handshake for a process that hangs, until the queue of connections that nobody accepts is
     // full: then it is silent on TCP as well, and only the queue tells this from a lost path.
     let full = match symptoms.tcp_outcome {

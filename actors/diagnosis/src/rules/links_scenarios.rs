@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nameward_kernel::facts::{
-    Address, FdbEntry, FibQuery, FibResult, Identity, Link, Lookup, NeighbourStat, Reading, Route, RouteKind, Sysctls,
+    Address, FdbEntry, FibQuery, FibResult, Identity, Link, Lookup, NeighbourStat, PolicyRule, Reading, Route,
+    RouteKind, Sysctls,
 };
 use nameward_messages::namespaces::{Vantage, VantageKind};
 use nameward_messages::probe::{Outcome, PathKey, QuestionKind};
@@ -319,6 +320,37 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                         ..FibQuery::to(ip("10.244.2.21"))
                     };
                     host(s).lookups.push(Lookup { query, result: Reading::Read(FibResult::NoRoute) });
+                })
+        }),
+        row("a policy rule takes what pods send elsewhere", NodeRouteMissing, Probable, "node1", {
+            World::healthy()
+                .paths(|p| (to(p, DNS_B) && p.vantage.kind() == VantageKind::Pod).then_some(Outcome::Timeout))
+                .both(|s| {
+                    let query = FibQuery {
+                        source: Some(ip("10.244.1.52")),
+                        iif: Some("cni0".to_owned()),
+                        ..FibQuery::to(ip("10.244.2.21"))
+                    };
+                    let rule = PolicyRule {
+                        v4: true,
+                        priority: 100,
+                        source: None,
+                        destination: Some((ip("10.244.2.0"), 24)),
+                        iif: Some("cni0".to_owned()),
+                        mark: None,
+                        table: 77,
+                        kind: RouteKind::Unicast,
+                    };
+                    let result = FibResult::Route {
+                        kind: RouteKind::Unicast,
+                        matched: Some((ip("10.244.2.0"), 24)),
+                        gateway: Some(ip("172.30.0.99")),
+                        out_link: Some(2),
+                        table: 77,
+                    };
+                    host(s).rules = Reading::Read(vec![rule]);
+                    look(host(s), "10.244.2.21", via(Some(("10.244.2.0", 24)), Some("172.30.0.12"), 2));
+                    host(s).lookups.push(Lookup { query, result: Reading::Read(result) });
                 })
         }),
         row("no route that covers the Service", ServiceRouteMissing, Certain, "node1", {

@@ -38,6 +38,7 @@ pub mod node_local;
 pub mod node_route;
 pub mod oom;
 pub mod pod_route;
+pub(crate) mod policy_rules;
 pub mod resolver;
 pub mod reverse_path;
 pub mod service;
@@ -46,6 +47,7 @@ pub mod service_range;
 pub mod service_route;
 pub mod tcp;
 pub mod throttled;
+pub(crate) mod traced;
 pub mod unexplained;
 pub mod unmodelled;
 pub mod upstream;
@@ -149,7 +151,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "coredns-api-lost",
         cause: Cause::CorednsApiLost,
-        when: "a CoreDNS pod answers SERVFAIL for the cluster's names, and waits for the API, cannot reach it or is refused by it",
+        when: "a CoreDNS pod answers SERVFAIL for the cluster's names, or otherwise than a sibling, and waits for the API, cannot reach it or is refused by it",
         judge: api_lost::judge,
     },
     Rule {
@@ -245,7 +247,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "node-route-missing",
         cause: Cause::NodeRouteMissing,
-        when: "CoreDNS pods of another node are not reached, and the node's FIB has no route to them, one that leads nowhere, or one to itself",
+        when: "CoreDNS pods of another node are not reached, and the node's FIB has no route to them, one that leads nowhere, or one to itself, or a policy rule takes what pods send elsewhere",
         judge: node_route::judge,
     },
     Rule {
@@ -440,3 +442,5 @@ mod service_scenarios;
 mod service_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod ways_tests;

@@ -8,6 +8,7 @@ use nameward_messages::targets::DnsPod;
 use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject};
 
 use super::links::{bridge_of, failed, no_answer, same_network, unresolved};
+use super::policy_rules;
 use crate::finding::{Finding, RuleResult, View, confidence, not, probe_line};
 use crate::matrix::Pick;
 use crate::record::{EvidenceRecord, Sample};
@@ -101,10 +102,29 @@ fn fault(record: &EvidenceRecord, sample: &Sample, ip: IpAddr) -> Option<Fault> 
     let forwards = sample.host.sysctls.value().and_then(|s| s.ip_forward) == Some(1);
     let forwarded = || {
         let lookup = host.lookups.iter().find(|l| l.query.destination == ip && l.query.iif.is_some())?;
-        let wrong = judge_way(record, sample, host, ip, lookup.result.value()?)?;
-        Some(Fault { says: format!("of what comes in by {}: {}", from(&lookup.query), wrong.says), ..wrong })
+        let found = lookup.result.value()?;
+        let wrong = judge_way(record, sample, host, ip, found).or_else(|| diverted(host, ip, &lookup.query, found))?;
+        let by = policy_rules::decided(host, &lookup.query, found);
+        let by = by.map_or_else(String::new, |rule| format!(" ({})", policy_rules::text(rule)));
+        Some(Fault { says: format!("of what comes in by {}: {}{by}", from(&lookup.query), wrong.says), ..wrong })
     };
     own.or_else(|| if forwards { forwarded() } else { None })
+}
+
+/// What pods send takes another way than what the node sends, because a policy rule says so. That may be meant, so that it is not certain.
+fn diverted(host: &Topology, ip: IpAddr, query: &FibQuery, found: &FibResult) -> Option<Fault> {
+    policy_rules::decided(host, query, found)?;
+    let FibResult::Route { gateway, out_link, table, .. } = found else { return None };
+    let FibResult::Route { gateway: own_gateway, out_link: own_link, .. } = host.lookup(ip)? else { return None };
+    if (gateway, out_link) == (own_gateway, own_link) {
+        return None;
+    }
+    let way = |gateway: &Option<IpAddr>, link: &Option<u32>| {
+        let link = link.and_then(|index| host.link_at(index)).map_or("?", |link| link.name.as_str());
+        gateway.map_or_else(|| format!("on link by {link}"), |gateway| format!("via {gateway} by {link}"))
+    };
+    let (theirs, own) = (way(gateway, out_link), way(own_gateway, own_link));
+    Some(Fault { says: format!("{theirs}, by table {table}, while the node itself goes {own}"), certain: false })
 }
 
 fn from(query: &FibQuery) -> &str {

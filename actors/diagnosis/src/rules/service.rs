@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nameward_kernel::kubeproxy::{self, Expected, PathState as Rules, RulesVerdict};
 use nameward_messages::namespaces::VantageKind;
-use nameward_messages::probe::QuestionKind;
+use nameward_messages::probe::{Observation, Outcome, Purpose, QuestionKind};
 use nameward_messages::targets::{DnsService, Family, Transport};
 use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject, SubjectKind};
 
@@ -60,13 +60,7 @@ pub fn without_endpoints(view: &View<'_>) -> RuleResult {
     if known > 0 && record.targets.pods.iter().all(|p| record.excuse(p).is_some()) {
         return RuleResult::RuledOut("the CoreDNS pods are starting or ending".to_owned());
     }
-    let refuses = record.held(|sample| {
-        let verdict = compare(record, service, sample)?;
-        match (&verdict.udp, &verdict.tcp) {
-            (Rules::Unknown { .. }, Rules::Unknown { .. }) => None,
-            (udp, tcp) => Some([udp, tcp].into_iter().any(|s| matches!(s, Rules::NoEndpoints { .. }))),
-        }
-    });
+    let refuses = refused(record, service);
     if let Some(result) = younger(record, STEADY) {
         return result;
     }
@@ -192,6 +186,12 @@ pub fn stale(view: &View<'_>) -> RuleResult {
         let path = record.matrix.bad(internal(*way)).next();
         evidence.extend(path.map(|(p, s)| probe_line(p, s.failing.as_ref().unwrap_or(&s.last))));
     }
+    // Nobody has the address: with 700 ms that is a time-out, with 4 s an ICMP error.
+    let patient = ways.iter().flat_map(|way| record.matrix.bad(internal(*way)));
+    let unreachable = |o: &&Observation| matches!(o.outcome, Outcome::HostUnreachable { .. });
+    let late = patient.filter_map(|(path, _)| view.in_another_way(path, &Purpose::Patience)).find(unreachable);
+    evidence
+        .extend(late.map(|o| Evidence::new(format!("probe {} with 4 s of patience", o.path), o.outcome.to_string())));
     evidence.extend(pods_answer(record));
     let picks: Vec<Pick<'_>> =
         found.iter().map(|(t, _)| Pick { service: true, transport: Some(*t), ..Pick::default() }).collect();
@@ -249,6 +249,17 @@ fn elsewhere(record: &EvidenceRecord, service: &DnsService, ways: &[Way]) -> Opt
         return Some("kube-proxy cannot write: another program holds the xtables lock");
     }
     None
+}
+
+/// Whether kube-proxy's rules here have no endpoint to send to, and refuse the Service.
+pub(super) fn refused(record: &EvidenceRecord, service: &DnsService) -> Held {
+    record.held(|sample| {
+        let verdict = compare(record, service, sample)?;
+        match (&verdict.udp, &verdict.tcp) {
+            (Rules::Unknown { .. }, Rules::Unknown { .. }) => None,
+            (udp, tcp) => Some([udp, tcp].into_iter().any(|s| matches!(s, Rules::NoEndpoints { .. }))),
+        }
+    })
 }
 
 /// How the rules compare with the API, in one sample.

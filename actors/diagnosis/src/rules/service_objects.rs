@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use nameward_kernel::kubeproxy::PathState as Rules;
 use nameward_messages::probe::{Outcome, PathKey, QuestionKind};
 use nameward_messages::targets::{DnsService, TargetKind, Transport};
 use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject, SubjectKind};
@@ -12,7 +11,7 @@ use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject, Su
 use crate::finding::{Finding, RuleResult, View, confidence, not, probe_line};
 use crate::matrix::Pick;
 use crate::record::EvidenceRecord;
-use crate::rules::service::{STEADY, compare, pods_answer, rules_line, younger};
+use crate::rules::service::{STEADY, compare, pods_answer, refused, rules_line, younger};
 
 /// For so long the Service's object must have been what it is.
 const STANDS: Duration = Duration::from_secs(4);
@@ -140,13 +139,7 @@ pub fn no_local(view: &View<'_>) -> RuleResult {
     let Some(elsewhere) = ready(false) else {
         return RuleResult::RuledOut("there is no ready endpoint on any node".to_owned());
     };
-    let drops = record.held(|sample| {
-        let verdict = compare(record, service, sample)?;
-        match (&verdict.udp, &verdict.tcp) {
-            (Rules::Unknown { .. }, Rules::Unknown { .. }) => None,
-            (udp, tcp) => Some([udp, tcp].into_iter().any(|s| matches!(s, Rules::NoEndpoints { .. }))),
-        }
-    });
+    let drops = refused(record, service);
     if let Some(result) = younger(record, STEADY) {
         return result;
     }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use nameward_kernel::facts::Reading;
 use nameward_messages::PodUid;
-use nameward_messages::probe::PathKey;
+use nameward_messages::probe::{PathKey, Purpose};
 use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject};
 
 use crate::finding::{Finding, View, probe_line};
 use crate::judge::Judgement;
 use crate::matrix::{target_pod, vantage_pod};
 use crate::record::{EvidenceRecord, Sample};
-use crate::rules::{crashing, unmodelled};
+use crate::rules::{crashing, traced, unmodelled};
 
 /// A path must have failed for this long.
 pub const AFTER: Duration = Duration::from_secs(20);
@@ -50,6 +50,15 @@ pub fn judge(view: &View<'_>, so_far: &Judgement) -> Option<Finding> {
     let (scope, subject) = subject_of(record, &explains);
     let mut evidence: Vec<Evidence> =
         old.iter().take(3).map(|(path, s)| probe_line(path, s.failing.as_ref().unwrap_or(&s.last))).collect();
+    // Slow is not silent, and one of two queries lost is not both.
+    let ways = [(Purpose::Patience, "with 4 s of patience"), (Purpose::Both, "A and AAAA from one socket")];
+    for (purpose, how) in ways {
+        let seen = old.iter().find_map(|(path, _)| view.in_another_way(path, &purpose));
+        evidence.extend(seen.map(|seen| {
+            let says = format!("{} after {} ms", seen.outcome, seen.latency.as_millis());
+            Evidence::new(format!("probe {} {how}", seen.path), says)
+        }));
+    }
     if explains.len() > 3 {
         evidence.push(Evidence::new("probe", format!("{} more paths fail", explains.len() - 3)));
     }
@@ -68,6 +77,7 @@ pub fn judge(view: &View<'_>, so_far: &Judgement) -> Option<Finding> {
             let says = format!("may decide, and not understood: {}", doubtful.join("; "));
             evidence.push(Evidence::new(format!("{} packet filters", record.node), says));
         }
+        evidence.extend(traced::passed(record, &explains));
     }
     Some(Finding {
         cause: Cause::Unexplained,

@@ -1,10 +1,12 @@
-//! Which route a packet takes: the longest prefix of the tables local and main. Policy rules are not followed.
+//! Which route a packet takes: by the kernel's own word where it was asked, which follows policy rules, else by the longest prefix of the
+//! tables local and main.
 
 use std::net::IpAddr;
 
-use nameward_kernel::facts::{FibResult, Route, RouteKind, Topology};
+use nameward_kernel::facts::{FibQuery, FibResult, Lookup, Route, RouteKind, Topology};
 
 use super::{Hop, Passes, Step};
+use crate::rules::policy_rules;
 
 const MAIN: u32 = 254;
 const LOCAL: u32 = 255;
@@ -21,6 +23,16 @@ pub(super) fn step(topology: &Topology, to: IpAddr, at: &str) -> Step {
             return Step::new(Hop::Route, at, Passes::No, format!("{to} meets a {kind:?} route").to_lowercase());
         }
         Some(FibResult::Route { .. }) | None => {}
+    }
+    let other = |l: &&Lookup| l.query == FibQuery::to(to);
+    if let Some((query, found)) = topology.lookups.iter().find(other).and_then(|l| Some((&l.query, l.result.value()?)))
+        && let Some(rule) = policy_rules::decided(topology, query, found)
+        && let FibResult::Route { gateway, out_link, .. } = found
+    {
+        let link = out_link.and_then(|index| topology.link_at(index)).map_or("?", |link| link.name.as_str());
+        let via = gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
+        let says = format!("{to} by {}{via} dev {link}", policy_rules::text(rule));
+        return Step::new(Hop::Route, at, Passes::Yes, says);
     }
     let Some(route) = find(topology, to) else {
         return Step::new(Hop::Route, at, Passes::No, format!("no route to {to}: sending fails at once"));

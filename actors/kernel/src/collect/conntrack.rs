@@ -20,6 +20,9 @@ use crate::flows::{FlowGroup, Gather, MAX_GROUPS};
 
 /// Most entries that are kept.
 pub const MAX_FLOWS: usize = 4096;
+/// Up to so many entries are dumped in one go and looked through here. A dump walks the table of the whole machine, whatever it
+/// is asked for, and that costs more than these.
+const FEW_ENTRIES: u64 = 4096;
 /// Longest wait for one packet of the dump.
 const STEP: Duration = Duration::from_millis(500);
 
@@ -58,14 +61,26 @@ pub async fn flow_groups(
     read(pool, namespace, limits, move || {
         let addresses: BTreeSet<IpAddr> = destinations.iter().map(SocketAddr::ip).collect();
         let mut gather = Gather::new(destinations);
-        for address in addresses {
-            dump(address, limits, &mut |flow| {
-                // Without the kernel's filter every dump shows every entry.
-                if flow.original.destination.ip() == address {
-                    gather.take(&flow);
+        let many = entries_here().is_none_or(|entries| entries > FEW_ENTRIES);
+        let families = [true, false].map(|v4| addresses.iter().filter(move |ip| ip.is_ipv4() == v4));
+        for family in families {
+            let of_family: Vec<IpAddr> = family.copied().collect();
+            let whole = !many && of_family.len() > 1;
+            let dumps = if whole { of_family.get(..1).unwrap_or_default() } else { of_family.as_slice() };
+            for address in dumps {
+                let mut take = |flow: Flow| {
+                    // Without the kernel's filter every dump shows every entry.
+                    if whole || flow.original.destination.ip() == *address {
+                        gather.take(&flow);
+                    }
+                    Ok(())
+                };
+                if whole {
+                    ask(&request(*address, false), limits, &mut take)?
+                } else {
+                    dump(*address, limits, &mut take)?
                 }
-                Ok(())
-            })?;
+            }
         }
         gather.done().ok_or_else(|| Trouble::Other(format!("more than {MAX_GROUPS} endpoints")))
     })
@@ -88,6 +103,11 @@ async fn read<T: Send + 'static>(
         Ok(Err(error)) => unreadable(&error),
         Err(_) => Reading::Failed(format!("conntrack was not read within {:?}", limits.within)),
     }
+}
+
+/// How many entries the namespace of the calling thread has.
+fn entries_here() -> Option<u64> {
+    std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").ok()?.trim().parse().ok()
 }
 
 enum Trouble {

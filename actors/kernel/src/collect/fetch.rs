@@ -114,10 +114,18 @@ fn answer(reply: &[u8], bytes: u64) -> Fetched {
     if body.len() as u64 > bytes {
         return Fetched::Failed(format!("the answer is longer than {bytes} bytes"));
     }
-    match super::health::status(head) {
+    match status(head) {
         Some(status) => Fetched::Answered { status, body: body.to_vec() },
         None => Fetched::Failed("the answer is not HTTP".to_owned()),
     }
+}
+
+/// The status of an HTTP reply's first line.
+fn status(reply: &[u8]) -> Option<u16> {
+    let line = std::str::from_utf8(reply.split(|b| *b == b'\n').next()?).ok()?;
+    let mut words = line.split_ascii_whitespace();
+    words.next().filter(|version| version.starts_with("HTTP/1."))?;
+    words.next()?.parse().ok().filter(|status| (100..600).contains(status))
 }
 
 #[cfg(test)]

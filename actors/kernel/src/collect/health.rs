@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
-/// Longest status line that is looked at, bytes.
-const MAX_REPLY: u64 = 1024;
+use super::fetch::{Fetched, Reach, fetch};
+use crate::enter::EnterPool;
+
+/// Longest answer that is taken, bytes. CoreDNS says `OK`.
+const MAX_REPLY: u64 = 4096;
 
 /// What came of asking.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,46 +34,24 @@ pub enum Health {
 }
 
 /// Asks `http://ADDRESS/health` from the node's own namespace, within `within` altogether.
-pub async fn health(address: SocketAddr, within: Duration) -> Health {
-    let started = tokio::time::Instant::now();
-    let mut stream = match tokio::time::timeout(within, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => return Health::Refused,
-        Ok(Err(error)) => return Health::Failed { why: error.to_string() },
-        Err(_) => return Health::TimedOut,
-    };
-    let ask = async {
-        let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut reply = Vec::new();
-        let mut reader = stream.take(MAX_REPLY);
-        while !reply.contains(&b'\n') && reader.read_buf(&mut reply).await? > 0 {}
-        Ok::<_, std::io::Error>(reply)
-    };
-    match tokio::time::timeout_at(started + within, ask).await {
-        Ok(Ok(reply)) => match status(&reply) {
-            Some(status) => Health::Answered { status },
-            None if reply.is_empty() => {
-                Health::Failed { why: "the connection was closed without an answer".to_owned() }
-            }
-            None => Health::Failed { why: "the answer is not HTTP".to_owned() },
-        },
-        Ok(Err(error)) => Health::Failed { why: error.to_string() },
-        Err(_) => Health::ConnectedOnly,
+pub async fn health(pool: &EnterPool, address: SocketAddr, within: Duration) -> Health {
+    let home = pool.home().clone();
+    match fetch(pool, &home, address, "/health", (within, MAX_REPLY)).await {
+        Fetched::Answered { status, .. } => Health::Answered { status },
+        Fetched::Silent => Health::ConnectedOnly,
+        Fetched::NoConnection(Reach::Refused) => Health::Refused,
+        Fetched::NoConnection(Reach::TimedOut) => Health::TimedOut,
+        Fetched::NoConnection(Reach::NoWay { why } | Reach::NotTried { why }) | Fetched::Failed(why) => {
+            Health::Failed { why }
+        }
+        Fetched::NoConnection(Reach::Connected) => Health::ConnectedOnly,
     }
-}
-
-/// The status of an HTTP reply's first line.
-pub(super) fn status(reply: &[u8]) -> Option<u16> {
-    let line = std::str::from_utf8(reply.split(|b| *b == b'\n').next()?).ok()?;
-    let mut words = line.split_ascii_whitespace();
-    words.next().filter(|version| version.starts_with("HTTP/1."))?;
-    words.next()?.parse().ok().filter(|status| (100..600).contains(status))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -80,16 +59,17 @@ mod tests {
     const WITHIN: Duration = Duration::from_secs(5);
 
     async fn served(reply: &'static [u8]) -> Health {
+        let pool = EnterPool::new(1, 8).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serve = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 512];
             let length = stream.read(&mut request).await.unwrap();
-            assert!(request[..length].starts_with(b"GET /health HTTP/1.1\r\n"));
+            assert!(request[..length].starts_with(b"GET /health HTTP/1.0\r\n"));
             stream.write_all(reply).await.unwrap();
         };
-        tokio::join!(health(address, WITHIN), serve).0
+        tokio::join!(health(&pool, address, WITHIN), serve).0
     }
 
     #[tokio::test]
@@ -102,10 +82,11 @@ mod tests {
 
     #[tokio::test]
     async fn refusal_and_silence() {
+        let pool = EnterPool::new(1, 8).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        assert_eq!(health(address, Duration::from_millis(100)).await, Health::ConnectedOnly);
+        assert_eq!(health(&pool, address, Duration::from_millis(100)).await, Health::ConnectedOnly);
         drop(listener);
-        assert_eq!(health(address, WITHIN).await, Health::Refused);
+        assert_eq!(health(&pool, address, WITHIN).await, Health::Refused);
     }
 }

@@ -11,9 +11,11 @@ mod devices;
 mod fetch;
 mod health;
 mod inside;
+mod listeners;
 mod locks;
 mod netfilter;
 mod proc;
+mod trace;
 
 use std::time::Duration;
 
@@ -29,7 +31,8 @@ pub use health::{Health, health};
 pub use inside::netfilter_inside;
 pub use locks::{XTABLES_LOCK, xtables_lock};
 pub use netfilter::{chain_policy, netfilter, netfilter_about};
-pub use proc::{conntrack_stat, counters, listeners, sockets, sysctls};
+pub use proc::{conntrack_stat, counters, sockets, sockets_on, sysctls};
+pub use trace::{TRACE_WITHIN, TraceProbe, trace};
 
 /// Bounds of one collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

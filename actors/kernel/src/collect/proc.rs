@@ -3,19 +3,30 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 
-use super::{Limits, unread, unreadable};
+use super::{Limits, listeners, unread, unreadable};
 use crate::enter::{EnterPool, Netns};
 use crate::facts::{ConntrackStat, Counters, Reading, SocketTable, Sysctls};
 use crate::procnet;
 
 /// Sockets of a namespace.
 pub async fn sockets(pool: &EnterPool, namespace: &Netns, limits: Limits) -> Reading<SocketTable> {
-    let files = ["udp", "udp6", "tcp", "tcp6"].map(|f| format!("/proc/thread-self/net/{f}"));
-    let texts = match read(pool, namespace, files.to_vec(), limits).await {
-        Ok(texts) => texts,
+    let files = |names: [&str; 2]| names.map(|f| format!("/proc/thread-self/net/{f}")).to_vec();
+    // The files of TCP are as slow as the machine has room for connections, and say no more.
+    let tcp = move || {
+        listeners::tcp_listeners(limits).map_err(|_| {
+            let read = |path: String| (bounded(&path, limits.bytes), path);
+            files(["tcp", "tcp6"]).into_iter().map(read).map(|(text, path)| (path, text)).collect::<Texts>()
+        })
+    };
+    let (mut texts, tcp) = match read_and(pool, namespace, files(["udp", "udp6"]), limits, tcp).await {
+        Ok(both) => both,
         Err(reading) => return reading,
     };
     let mut table = SocketTable::default();
+    match tcp {
+        Ok(rows) => table.tcp_listen = rows,
+        Err(files) => texts.extend(files),
+    }
     for (at, (path, text)) in texts.iter().enumerate() {
         let text = match text {
             Ok(text) => text,
@@ -36,7 +47,7 @@ pub async fn sockets(pool: &EnterPool, namespace: &Netns, limits: Limits) -> Rea
 }
 
 /// Sockets of a namespace on one port: a node has thousands, and a rule asks about one port.
-pub async fn listeners(pool: &EnterPool, namespace: &Netns, port: u16, limits: Limits) -> Reading<SocketTable> {
+pub async fn sockets_on(pool: &EnterPool, namespace: &Netns, port: u16, limits: Limits) -> Reading<SocketTable> {
     match sockets(pool, namespace, limits).await {
         Reading::Read(mut table) => {
             table.udp.retain(|socket| socket.port == port);

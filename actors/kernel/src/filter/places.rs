@@ -2,6 +2,7 @@
 
 use super::{Backend, Filters, Place, Verdict};
 use crate::iptables::{Chain, Table};
+use crate::nft::native::is_iptables_table;
 
 /// Who made a chain, as far as its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,6 +93,45 @@ pub fn packets_at(filters: &Filters<'_>, place: &Place) -> Option<u64> {
     let text = place.rule.as_ref()?;
     let nth = usize::try_from(place.nth).ok()?;
     table.chain(&place.chain)?.rules.iter().filter(|r| r.text == *text).nth(nth)?.packets
+}
+
+impl Filters<'_> {
+    /// The place that nf_tables itself names by a rule's handle, or by `None` for a chain's policy. iptables shows no handles: there
+    /// it is found by its position, if the chain is as long (`position`: which of how many).
+    #[must_use]
+    pub fn place_at(
+        &self,
+        family: &str,
+        table: &str,
+        chain: &str,
+        handle: Option<u64>,
+        position: Option<(u32, u32)>,
+    ) -> Option<Place> {
+        if let Some(found) = self.native.and_then(|native| {
+            let table = native.tables.iter().find(|t| t.family == family && t.name == table)?;
+            let chain = table.chain(chain)?;
+            let Some(handle) = handle else {
+                let (title, chain) = (table.title(), chain.name.clone());
+                return Some(Place { backend: Backend::Nft, table: title, chain, rule: None, nth: 0 });
+            };
+            let at = chain.rules.iter().position(|rule| rule.handle == handle)?;
+            Some(super::chains::nft_place(table, chain, at))
+        }) {
+            return Some(found);
+        }
+        // Of IPv6 nothing is read.
+        if family != "ip" || !is_iptables_table(family, table) {
+            return None;
+        }
+        let table = self.iptables_nft?.table(table)?;
+        let chain = table.chain(chain)?;
+        if handle.is_none() {
+            return Some(policy(Backend::IptablesNft, table, chain));
+        }
+        let (at, of) = position?;
+        let (at, of) = (usize::try_from(at).ok()?, usize::try_from(of).ok()?);
+        (of == chain.rules.len() && at < of).then(|| super::chains::xt_place(Backend::IptablesNft, table, chain, at))
+    }
 }
 
 /// The rules and policies that drop or reject and whose counters moved from one reading to the next, with by how much.

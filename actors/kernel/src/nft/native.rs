@@ -96,7 +96,7 @@ impl NativeTable {
 
 /// iptables-nft's own chains have fixed names in fixed tables.
 #[must_use]
-pub(super) fn is_iptables_table(family: &str, table: &str) -> bool {
+pub(crate) fn is_iptables_table(family: &str, table: &str) -> bool {
     matches!(family, "ip" | "ip6") && matches!(table, "filter" | "nat" | "mangle" | "raw" | "security")
 }
 

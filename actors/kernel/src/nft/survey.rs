@@ -41,6 +41,9 @@ impl Sink for Survey {
     fn object(&mut self, object: &Value) {
         let Some(body) = object.get("chain") else { return };
         let (family, table, name) = (text_of(body, "family"), text_of(body, "table"), text_of(body, "name"));
+        if table == crate::trace::TABLE {
+            return;
+        }
         if native::is_iptables_table(family, table) {
             self.iptables = true;
             if text_of(body, "hook").is_empty() || native::is_iptables_chain(family, table, name) {

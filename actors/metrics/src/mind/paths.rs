@@ -10,9 +10,10 @@ use nameward_messages::probe::{Outcome, PathKey, QuestionKind, Round};
 use nameward_messages::targets::{TargetKind, Targets, Transport};
 use nameward_messages::{Mono, NetnsCookie, PodUid};
 
+use super::pods::Pods;
 use super::tally::transport_label;
 use super::{Output, bit};
-use crate::names::{MOST_PODS, Metric};
+use crate::names::Metric;
 use crate::state::Entry;
 
 /// Most paths in the matrix.
@@ -110,7 +111,7 @@ impl Paths {
     }
 
     /// Whether each CoreDNS pod answers this node's host the cluster's own name: of its addresses, every one that was asked must.
-    pub(super) fn coredns_up(&self, targets: &Targets) -> Output {
+    pub(super) fn coredns_up(&self, pods: &Pods) -> Output {
         let mut up: BTreeMap<(&PodUid, Transport), bool> = BTreeMap::new();
         // The host sorts before every pod, so that this reads the host's paths alone.
         let host = self.last.iter().take_while(|(path, _)| path.vantage == Vantage::Host);
@@ -120,12 +121,11 @@ impl Paths {
             }
         }
         let mut series = Vec::new();
-        for pod in targets.pods.iter().take(MOST_PODS) {
+        for (uid, labels) in pods.labels() {
             for transport in [Transport::Udp, Transport::Tcp] {
-                if let Some(good) = up.get(&(&pod.uid, transport)) {
-                    let node = pod.node.as_ref().map_or("", |node| node.as_str());
-                    let labels =
-                        vec![pod.key.name.clone().into(), node.to_owned().into(), transport_label(transport).into()];
+                if let Some(good) = up.get(&(uid, transport)) {
+                    let mut labels = labels.clone();
+                    labels.push(transport_label(transport).into());
                     series.push((labels, bit(*good)));
                 }
             }

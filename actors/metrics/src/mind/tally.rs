@@ -63,11 +63,14 @@ impl Tally {
 }
 
 fn labels((vantage, target, transport): Way) -> Labels {
-    let vantage = match vantage {
+    vec![vantage_label(vantage).into(), target.into(), transport_label(transport).into()]
+}
+
+pub(super) fn vantage_label(vantage: VantageKind) -> &'static str {
+    match vantage {
         VantageKind::Host => "host",
         VantageKind::Pod => "pod",
-    };
-    vec![vantage.into(), target.into(), transport_label(transport).into()]
+    }
 }
 
 pub(super) fn transport_label(transport: Transport) -> &'static str {

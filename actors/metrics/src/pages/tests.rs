@@ -60,3 +60,19 @@ fn a_reload_opens_and_closes_the_state() {
     })
     .unwrap();
 }
+
+#[test]
+fn the_file_that_stops_changes_is_looked_for_whenever_somebody_reads() {
+    let pages = pages();
+    let folder = std::env::temp_dir().join(format!("nameward-pages-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("paused");
+    let says = |on: u8| pages.metrics().body.contains(&format!("nameward_kill_switch{{source=\"file\"}} {on}\n"));
+    assert!(!says(0) && !says(1), "nobody looks");
+    pages.watch_pause_file(file.clone());
+    assert!(says(0));
+    std::fs::write(&file, "").unwrap();
+    assert!(says(1));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(says(0));
+}

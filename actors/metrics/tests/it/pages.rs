@@ -94,7 +94,7 @@ fn the_text_is_valid_and_says_what_was_told() {
             ("dns_query_count", 4.0),
             ("dns_query_response_time_count", 2.0),
             ("nameward_build_info{version=\"1.2.3\"}", 1.0),
-            ("nameward_coredns_up{node=\"node1\",pod=\"coredns-a\",transport=\"udp\"}", 0.0),
+            ("nameward_coredns_up{coredns_node=\"node1\",coredns_pod=\"coredns-a\",transport=\"udp\"}", 0.0),
             ("nameward_verdicts{cause=\"coredns-udp-dead\",scope=\"coredns-pod\"}", 1.0),
             ("nameward_actor_alive{actor=\"metrics\"}", 1.0),
             ("nameward_suspected_paths", 2.0),
@@ -226,6 +226,8 @@ fn readiness_names_what_is_awaited_and_liveness_who_died() {
         outlet.tell(Say::Stage(Stage::Degraded("no permission to list pods".to_owned())));
         let degraded = "ready\ndegraded: watcher: no permission to list pods\n";
         scene.until("/readyz", |status, body| status == 200 && body == degraded).await;
+        let text = scene.get("/metrics").await.1;
+        assert!(text.contains("nameward_actor_degraded{actor=\"watcher\"} 1"), "{text}");
         outlet.tell(Say::Stage(Stage::Ready));
         scene.until("/readyz", |status, body| status == 200 && body == "ready\n").await;
         // Its budget is two restarts.

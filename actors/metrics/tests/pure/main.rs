@@ -4,5 +4,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod docs;
 mod mind;
 mod names;
+mod promql;
+mod queries;

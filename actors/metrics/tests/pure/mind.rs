@@ -1,16 +1,21 @@
 //! What is told becomes series.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use nameward_config::Config;
+use nameward_messages::cluster_view::{ClusterView, KillSwitch, NodeAgentView, NodeView};
+use nameward_messages::guarding::{Breaker, RefusalReason};
 use nameward_messages::namespaces::Vantage;
 use nameward_messages::plan::IncidentPhase;
 use nameward_messages::probe::{NotAsked, Outcome};
-use nameward_messages::remedy::RemedyOutcome;
+use nameward_messages::remedy::{RemedyKind, RemedyOutcome};
+use nameward_messages::report::{NodeOrders, NodeReport};
 use nameward_messages::targets::Transport;
 use nameward_messages::verdict::Cause;
+use nameward_messages::{Mono, NodeName};
 use nameward_metrics::mind::{MOST_INCIDENTS, MOST_REMEDIES, Output};
-use nameward_metrics::names::{Bound, Metric};
+use nameward_metrics::names::{Bound, MOST_PODS, Metric};
 use nameward_metrics::state::Snapshot;
 use nameward_metrics::{MetricsInput, MetricsMind};
 use proptest::prelude::*;
@@ -25,17 +30,19 @@ struct Bench {
     seen: BTreeMap<Metric, usize>,
     snapshot: Arc<Snapshot>,
     published: usize,
+    kept: BTreeSet<String>,
 }
 
 impl Bench {
     fn new() -> Self {
         Self {
-            mind: MetricsMind::new(at(0)),
+            mind: MetricsMind::new(at(0), "node1", &Config::default()),
             counters: BTreeMap::new(),
             gauges: BTreeMap::new(),
             seen: BTreeMap::new(),
             snapshot: Arc::default(),
             published: 0,
+            kept: BTreeSet::new(),
         }
     }
 
@@ -62,6 +69,7 @@ impl Bench {
                 self.gauges
                     .insert(metric, series.into_iter().map(|(labels, value)| (labels.join(" "), value)).collect());
             }
+            Output::KeepPods(pods) => self.kept = pods,
             Output::Publish(snapshot) => {
                 self.snapshot = snapshot;
                 self.published += 1;
@@ -115,6 +123,96 @@ fn counts() {
     assert_eq!(bench.gauge(Metric::CorednsUp), [("coredns-a node1 udp", 0.0), ("coredns-a node1 tcp", 1.0)]);
     assert_eq!(bench.gauge(Metric::ConfigGood), [("", 0.0)]);
     assert_eq!(bench.gauge(Metric::RoundPeriod), [("", 10.0)]);
+    assert_eq!(bench.counter("CorednsProbes coredns-a node1 host udp bad"), 1);
+    assert_eq!(bench.counter("CorednsProbes coredns-a node1 host tcp good"), 1);
+    assert_eq!(bench.counter("CorednsProbes coredns-a node1 pod udp bad"), 1);
+    assert_eq!(bench.seen[&Metric::CorednsProbeDuration], 3);
+    assert_eq!(bench.gauge(Metric::IncidentsUnresolved), [("coredns-udp-dead verifying", 1.0)]);
+    assert_eq!(bench.gauge(Metric::CapabilitiesMissing), [("", 1.0)]);
+}
+
+#[test]
+fn what_holds_remedies_back_is_shown() {
+    let mut bench = Bench::new();
+    let kind = RemedyKind::EvictPod;
+    let refused = |reason| MetricsInput::Refused { kind, reason };
+    bench.tell(1, [refused(RefusalReason::HourlyBudget), refused(RefusalReason::HourlyBudget)]);
+    assert_eq!(bench.counter("Refusals evict-pod hourly-budget"), 2);
+    let breaker = |breaker, open| MetricsInput::Breaker { breaker, open };
+    bench.tell(2, [breaker(Breaker::Node, false), breaker(Breaker::Coredns, true)]);
+    assert_eq!(bench.gauge(Metric::BreakerOpen), [("node", 0.0), ("coredns", 1.0)]);
+    for (switch, policy, unreadable) in [
+        (KillSwitch::Off, 0.0, 0.0),
+        (KillSwitch::On, 1.0, 0.0),
+        (KillSwitch::UnreadableSince(Mono::default()), 0.0, 1.0),
+    ] {
+        bench.tell(3, [MetricsInput::KillSwitch(switch)]);
+        assert_eq!(bench.gauge(Metric::KillSwitch), [("policy", policy), ("policy-unreadable", unreadable)]);
+    }
+}
+
+#[test]
+fn agents_are_counted_by_how_they_report() {
+    let node = |name: &str, terminating| NodeView {
+        name: NodeName::from(name),
+        uid: String::new(),
+        ready: None,
+        unschedulable: None,
+        zone: None,
+        terminating,
+    };
+    let agent = |name: &str, changed: u64, vouches: Option<bool>| NodeAgentView {
+        name: NodeName::from(name),
+        uid: String::new(),
+        resource_version: String::new(),
+        orders: NodeOrders::default(),
+        report: vouches.map(|self_check| Arc::new(NodeReport { self_check, ..NodeReport::default() })),
+        changed_at: at(changed).mono,
+    };
+    let mut view = ClusterView {
+        complete: true,
+        nodes: vec![
+            node("a", false),
+            node("b", false),
+            node("c", false),
+            node("d", false),
+            node("e", false),
+            node("f", true),
+        ],
+        agents: vec![
+            agent("a", 990, Some(true)),
+            agent("b", 990, Some(false)),
+            agent("c", 10, Some(true)),
+            agent("d", 990, None),
+            agent("f", 990, Some(true)),
+            agent("no node's", 990, Some(true)),
+        ],
+        ..ClusterView::default()
+    };
+    let mut bench = Bench::new();
+    bench.tell(1000, [MetricsInput::View(Arc::new(view.clone()))]);
+    let expected = [("fresh", 1.0), ("doubtful", 1.0), ("stale", 1.0), ("missing", 2.0)];
+    assert_eq!(bench.gauge(Metric::Agents), expected);
+    view.complete = false;
+    view.nodes.clear();
+    bench.tell(1001, [MetricsInput::View(Arc::new(view))]);
+    assert_eq!(bench.gauge(Metric::Agents), expected, "an incomplete view says nothing");
+}
+
+/// Where CoreDNS pods are many, the nodes together show all of them.
+#[test]
+fn each_node_shows_other_pods() {
+    let names: Vec<_> = (0..200_u8).map(|n| (format!("coredns-{n}"), n)).collect();
+    let pods: Vec<_> = names.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+    let shown = |node: &str| {
+        let mut bench = Bench::new();
+        bench.mind = MetricsMind::new(at(0), node, &Config::default());
+        bench.tell(1, [targets(&pods)]);
+        bench.kept
+    };
+    assert_eq!(shown("node7"), shown("node7"));
+    let all: BTreeSet<String> = (0..100).flat_map(|n| shown(&format!("node{n}"))).collect();
+    assert_eq!((shown("node1").len(), all.len()), (MOST_PODS, 200));
 }
 
 #[test]
@@ -144,7 +242,7 @@ fn a_verdict_is_counted_once_while_it_stands() {
 #[test]
 fn a_rebuilt_mind_does_not_count_what_its_predecessor_counted() {
     let mut bench = Bench::new();
-    bench.mind = MetricsMind::new(at(100));
+    bench.mind = MetricsMind::new(at(100), "node1", &Config::default());
     bench.tell(100, [stands(Cause::UpstreamDead, "coredns-a", 50)]);
     assert_eq!(bench.counter("VerdictsTotal upstream-dead"), 0);
     assert_eq!(bench.gauge(Metric::Verdicts).len(), 1, "but it stands");
@@ -189,7 +287,7 @@ fn pods_with_series_are_capped() {
         .map(|(name, n)| saw(1, path(Vantage::Host, coredns(name, *n), Transport::Udp), Outcome::Answered, 1))
         .collect();
     bench.tell(1, [targets(&pods), round(1, 1, asked)]);
-    assert_eq!(bench.gauge(Metric::CorednsUp).len(), 64);
+    assert_eq!(bench.gauge(Metric::CorednsUp).len(), MOST_PODS);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The shells: they receive, step, do what the minds want, and tell.
 
+mod disk;
 mod node;
 mod perform;
 mod shared;

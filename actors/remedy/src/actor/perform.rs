@@ -43,6 +43,10 @@ pub(super) async fn perform(cluster: &Cluster, call: ApiCall) -> CallResult {
             cluster.raise_memory(&workload, &resource_version, &container, to, run(dry_run)).await.map_err(failed)?;
             Ok(Reply::Accepted)
         }
+        ApiCall::Scale { workload, resource_version, to, dry_run } => {
+            cluster.scale(&workload, &resource_version, to, run(dry_run)).await.map_err(failed)?;
+            Ok(Reply::Accepted)
+        }
         ApiCall::ResizePod { pod, uid, container, to } => {
             cluster.resize_pod(&pod, &uid, &container, to, Run::Real).await.map_err(failed)?;
             Ok(Reply::Accepted)
@@ -114,6 +118,7 @@ fn workload(found: &Workload) -> WorkloadRead {
         paused: meta.flagged(PAUSED),
         memory_limits: limits.collect(),
         memory_owner: owner,
+        replicas_owner: owners::reconciler(&meta.labels, &found.metadata.managed_fields, &owners::replicas()),
     }
 }
 

@@ -99,7 +99,7 @@ impl SharedRemedyActor {
         for output in out {
             match output {
                 Output::Tell(tells) => {
-                    if let SharedRemedyTells::Record { incident, record } = &tells {
+                    if let SharedRemedyTells::Record { incident, record, .. } = &tells {
                         tracing::info!(
                             %incident, remedy = %record.kind, outcome = record.outcome.label(), subject = %record.subject,
                             "{}", record.detail

@@ -3,11 +3,13 @@
 
 use nameward_messages::ObjectKey;
 use nameward_messages::cluster_view::{BudgetView, IncidentView, WorkloadKind, WorkloadView};
-use nameward_messages::plan::{IncidentSpec, IncidentStatus};
+use nameward_messages::plan::{AddedReplica, IncidentSpec, IncidentStatus};
 use nameward_messages::pods::RolloutObserved;
+use nameward_messages::remedy::Mode;
 use nameward_messages::verdict::{Cause, Scope, Subject, SubjectKind};
 
 use super::*;
+use crate::budget::Spent;
 
 const MI: u64 = 1 << 20;
 
@@ -226,17 +228,121 @@ fn one_budget_none_and_a_switch_lately_unreadable_do_not_refuse() {
 }
 
 #[test]
-fn another_replica_is_recorded_only() {
+fn a_replica_is_added_where_nobody_owns_their_number_and_none_stands_already() {
     let mut day = good_day();
-    let act = SharedAct::AddReplica {
-        workload: ObjectKey::new("kube-system", "coredns"),
-        resource_version: "7".into(),
-        from: 2,
-    };
-    day.plan.act = act;
-    assert_eq!(day.judge(), Err(Refusal::NotInThisRelease(RemedyKind::AddReplica)));
-    day.settings.mode = Mode::Observe;
+    let (workload, resource_version) = (ObjectKey::new("kube-system", "coredns"), "7".into());
+    day.plan.act = SharedAct::AddReplica { workload, resource_version, from: 2 };
     assert_eq!(day.judge(), Ok(()));
+    day.seen().workload.as_mut().unwrap().replicas_owner = Some("KEDA".into());
+    assert_eq!(day.judge(), Err(Refusal::OwnedBy("KEDA".into())));
+    day.seen().workload.as_mut().unwrap().replicas_owner = None;
+    day.seen().workload.as_mut().unwrap().kind = WorkloadKind::DaemonSet;
+    assert_eq!(day.judge(), Err(Refusal::NotScalable));
+    day.seen().workload.as_mut().unwrap().kind = WorkloadKind::Deployment;
+    day.seen().workload.as_mut().unwrap().replicas = 3;
+    assert!(matches!(day.judge(), Err(Refusal::TargetChanged(_))));
+    day.seen().workload.as_mut().unwrap().replicas = 2;
+    let mut standing = other(IncidentPhase::Open);
+    standing.status.added = Some(AddedReplica {
+        workload: ObjectKey::new("kube-system", "coredns"),
+        before: 2,
+        after: 3,
+        at: day.now.wall,
+    });
+    day.seen().incidents = vec![standing];
+    assert_eq!(day.judge(), Err(Refusal::AlreadyAdded("two".into())));
+}
+
+#[test]
+fn to_take_a_replica_away_again_needs_no_budget_and_yet_the_kill_switch_holds() {
+    let mut day = good_day();
+    day.plan.act = SharedAct::LowerReplicas { workload: ObjectKey::new("kube-system", "coredns"), from: 3, to: 2 };
+    day.budget.spend(day.now, RemedyKind::AddReplica, &deployment());
+    assert_eq!(day.judge(), Ok(()));
+    day.switch = Some(KillSwitch::On);
+    assert!(matches!(day.judge(), Err(Refusal::KillSwitch(_))));
+}
+
+#[test]
+fn a_rung_that_the_configuration_took_away_is_not_taken() {
+    let mut day = good_day();
+    day.settings.ladders.insert(Cause::CorednsUdpDead, vec![RemedyKind::AddReplica]);
+    assert!(matches!(day.judge(), Err(Refusal::NotOnLadder { .. })));
+}
+
+#[test]
+fn no_setting_lifts_a_ceiling() {
+    let mut day = good_day();
+    day.settings.shared_every = nameward_config::Period::secs(1);
+    day.settings.shared_per_hour = 100;
+    day.settings.tries_per_target = 100;
+    day.settings.memory_cap = nameward_config::Bytes(1 << 50);
+    assert_eq!(limits(&day.settings), Limits { every: Duration::from_secs(300), per_hour: 3, per_target: 3 });
+    day.budget.spend(day.now, RemedyKind::EvictPod, &deployment());
+    day.now = day.now + Duration::from_secs(2);
+    assert!(matches!(day.judge(), Err(Refusal::Budget(Spent::Spacing(_)))));
+    assert!(matches!(memory_values(&day.settings, 1 << 30, 1 << 40), Err(Refusal::AboveCap { .. })));
+}
+
+#[test]
+fn a_budget_that_allows_nothing_is_recognised_with_what_would_help() {
+    use nameward_messages::cluster_view::DnsPodView;
+    let pod = |ready: bool| DnsPodView {
+        uid: "u1".into(),
+        key: ObjectKey::new("kube-system", "coredns-a"),
+        resource_version: "5".into(),
+        node: Some("node1".into()),
+        phase: "Running".into(),
+        ready,
+        terminating: false,
+        created_at: None,
+        owner: None,
+        containers: vec![],
+    };
+    // Ready or not, healthy, desired, allowed, always: what comes of it.
+    type Row = (bool, i32, i32, i32, bool, &'static str);
+    let rows: [Row; 7] = [
+        (true, 2, 1, 1, false, "ok"),
+        (true, 1, 1, 0, false, "not-now"),
+        (true, 2, 2, 0, false, "never"),
+        (false, 1, 1, 0, false, "ok"),
+        (false, 0, 1, 0, false, "never"),
+        (false, 0, 1, 0, true, "ok"),
+        (false, 1, 2, 0, false, "not-now"),
+    ];
+    for (ready, healthy, desired, allowed, always, expected) in rows {
+        let mut day = good_day();
+        let budget = BudgetView {
+            disruptions_allowed: allowed,
+            current_healthy: healthy,
+            desired_healthy: desired,
+            always_allow_unhealthy: always,
+            ..covering(1).remove(0)
+        };
+        day.seen().pods = vec![pod(ready)];
+        day.seen().budgets = vec![budget];
+        let judged = day.judge();
+        let found = match &judged {
+            Ok(()) => "ok",
+            Err(refusal @ Refusal::BudgetNotNow { .. }) if !refusal.lasting() => "not-now",
+            Err(refusal @ Refusal::BudgetNever { .. }) if refusal.lasting() => "never",
+            Err(_) => "other",
+        };
+        assert_eq!(found, expected, "ready {ready}, {healthy} of {desired}: {judged:?}");
+    }
+    // No budget at all: the floor alone holds.
+    assert_eq!(good_day().judge(), Ok(()));
+}
+
+#[test]
+fn a_replica_is_taken_away_only_while_it_is_ours_and_enough_stay() {
+    let read = |replicas, ready| read_workload(replicas, ready);
+    assert_eq!(lower_target(3, 2, &read(3, 3)), Ok(true));
+    assert_eq!(lower_target(3, 2, &read(4, 4)), Ok(false), "somebody has set another number");
+    let owned = WorkloadRead { replicas_owner: Some("KEDA".into()), ..read(3, 3) };
+    assert_eq!(lower_target(3, 2, &owned), Ok(false));
+    assert_eq!(lower_target(3, 2, &read(3, 0)), Err(Refusal::Floor { ready_after: 0, floor: 1 }));
+    assert_eq!(lower_target(2, 1, &read(2, 1)), Ok(true), "the one that is not ready goes");
 }
 
 fn read_pod() -> PodRead {
@@ -252,6 +358,7 @@ fn read_workload(replicas: u32, ready: u32) -> WorkloadRead {
         paused: false,
         memory_limits: [("coredns".to_owned(), 170 * MI)].into(),
         memory_owner: None,
+        replicas_owner: None,
     }
 }
 

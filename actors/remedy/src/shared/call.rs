@@ -63,6 +63,17 @@ pub enum ApiCall {
         /// Judged by the server, not carried out.
         dry_run: bool,
     },
+    /// Sets the number of replicas of a Deployment by its scale subresource.
+    Scale {
+        /// Which.
+        workload: ObjectKey,
+        /// Precondition.
+        resource_version: String,
+        /// The number.
+        to: u32,
+        /// Judged by the server, not carried out.
+        dry_run: bool,
+    },
     /// Resizes a running pod in place, where the cluster can.
     ResizePod {
         /// Which.
@@ -80,7 +91,7 @@ impl ApiCall {
     /// Whether it changes CoreDNS or its workload, or asks the server to rehearse that.
     #[must_use]
     pub fn touches_dns(&self) -> bool {
-        matches!(self, Self::Evict { .. } | Self::PatchMemory { .. } | Self::ResizePod { .. })
+        matches!(self, Self::Evict { .. } | Self::PatchMemory { .. } | Self::Scale { .. } | Self::ResizePod { .. })
     }
 }
 
@@ -145,6 +156,8 @@ pub struct WorkloadRead {
     pub memory_limits: BTreeMap<String, u64>,
     /// The continuous reconciler that owns the memory limit, if one does.
     pub memory_owner: Option<String>,
+    /// The continuous reconciler that owns the number of replicas, if one does.
+    pub replicas_owner: Option<String>,
 }
 
 /// Why a request brought nothing. All but [`CallError::Unknown`] say that it was not carried out.

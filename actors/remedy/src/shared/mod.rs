@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use nameward_config::Config;
 use nameward_messages::cluster_view::{ClusterView, IncidentView, KillSwitch};
+use nameward_messages::guarding::RefusalReason;
 use nameward_messages::plan::{IncidentPhase, Intent, LeaseState, Plan, PlanEnd, SharedRemedyTells};
-use nameward_messages::remedy::{Mode, RemedyOutcome};
+use nameward_messages::remedy::{Mode, RemedyOutcome, RemedyRecord};
 use nameward_messages::time::{Mono, Now};
 
 use crate::budget::Budget;
@@ -250,7 +251,7 @@ impl SharedMind {
         if mode == Mode::Observe {
             if self.first_would_act(&plan.incident) {
                 let record = record::of_plan(&plan, mode, RemedyOutcome::WouldAct, record::would(&plan), now.wall);
-                out.push(Output::Tell(SharedRemedyTells::Record { incident: plan.incident.clone(), record }));
+                out.push(told(&plan.incident, record, None));
             }
             out.push(ended(&plan.incident, PlanEnd::WouldAct, Duration::from_secs(600)));
             return;
@@ -293,7 +294,7 @@ impl SharedMind {
         let mode = self.config.remedy.mode_of(kind_of(&plan.act));
         if self.first_refusal(&plan.incident, refusal) {
             let record = record::of_plan(plan, mode, RemedyOutcome::Refused, refusal.to_string(), now.wall);
-            out.push(Output::Tell(SharedRemedyTells::Record { incident: plan.incident.clone(), record }));
+            out.push(told(&plan.incident, record, Some(refusal.reason())));
         }
         let end = if refusal.lasting() { PlanEnd::Failed } else { PlanEnd::Refused };
         out.push(ended(&plan.incident, end, refusal.retry_after()));
@@ -331,14 +332,16 @@ impl SharedMind {
         let moot = self.view.as_ref().is_some_and(|view| work.verdict_ended(view));
         let next = work.next(&self.guard(now), result, moot);
         for record in work.take_records() {
+            let mut why = None;
             if record.outcome == RemedyOutcome::Refused {
                 // Judged by its text: the same refusal on the next try is not told again.
                 let reason = work.refusal.clone().unwrap_or(Refusal::Api(record.detail.clone()));
+                why = Some(reason.reason());
                 if !self.first_refusal(&work.incident, &reason) {
                     continue;
                 }
             }
-            out.push(Output::Tell(SharedRemedyTells::Record { incident: work.incident.clone(), record }));
+            out.push(told(&work.incident, record, why));
         }
         match next {
             Next::Call(call) => {
@@ -372,6 +375,10 @@ impl SharedMind {
     fn adopt_after(&self) -> Duration {
         self.config.coordinator.lease_duration.0 + self.config.kubernetes.call_timeout.0
     }
+}
+
+fn told(incident: &str, record: RemedyRecord, reason: Option<RefusalReason>) -> Output {
+    Output::Tell(SharedRemedyTells::Record { incident: incident.to_owned(), record, reason })
 }
 
 fn ended(incident: &str, end: PlanEnd, retry_after: Duration) -> Output {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use nameward_messages::plan::{Intent, Plan, SharedAct};
-use nameward_messages::remedy::{Mode, RemedyOutcome, RemedyRecord};
+use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::verdict::Subject;
 
 use crate::guard::kind_of;
@@ -54,16 +54,35 @@ pub(super) fn would(plan: &Plan) -> String {
             workload.name,
             from.saturating_add(1)
         ),
+        SharedAct::LowerReplicas { workload, from, to } => format!(
+            "would lower the replicas of {workload} from {from} to {to} again (by hand: kubectl -n {} scale deployment {} --replicas={to})",
+            workload.namespace, workload.name
+        ),
+        SharedAct::RestartKubeProxy { node, pod, .. } => format!(
+            "would restart kube-proxy on {node} by evicting its pod {pod} (by hand: kubectl -n {} delete pod {} --wait=false)",
+            pod.namespace, pod.name
+        ),
     }
 }
 
 /// What was done.
 pub(super) fn did(intent: &Intent) -> String {
     match (intent.from, intent.to) {
+        (Some(from), Some(to)) if intent.kind == RemedyKind::AddReplica && to < from => {
+            format!("replicas of {} lowered from {from} to {to} again", Named(&intent.subject))
+        }
+        (Some(from), Some(to)) if intent.kind == RemedyKind::AddReplica => format!(
+            "one replica added to {}: {to} instead of {from}, to be {from} again when CoreDNS is well",
+            Named(&intent.subject)
+        ),
         (Some(from), Some(to)) => {
             format!("memory limit raised from {} to {} ({} was in force before)", bytes(from), bytes(to), bytes(from))
         }
-        _ => format!("{} carried out on {}", intent.kind, Named(&intent.subject)),
+        _ if intent.kind == RemedyKind::EvictPod => format!("pod {} evicted", Named(&intent.subject)),
+        _ => match &intent.target {
+            Some(pod) => format!("kube-proxy restarted on {}: pod {} evicted", intent.subject, Named(pod)),
+            None => format!("{} carried out on {}", intent.kind, Named(&intent.subject)),
+        },
     }
 }
 
@@ -93,7 +112,12 @@ pub(super) fn append(ladder: &mut Vec<RemedyRecord>, records: &[RemedyRecord]) {
     }
     while ladder.len() > LINES {
         let idle = |r: &RemedyRecord| matches!(r.outcome, RemedyOutcome::Refused | RemedyOutcome::WouldAct);
-        let oldest = ladder.iter().position(idle).unwrap_or(0);
+        // What was tried goes last: the budgets are counted by it.
+        let tried = |r: &RemedyRecord| {
+            matches!(r.outcome, RemedyOutcome::Done | RemedyOutcome::Unknown | RemedyOutcome::Failed)
+        };
+        let oldest = ladder.iter().position(idle);
+        let oldest = oldest.or_else(|| ladder.iter().position(|r| !tried(r))).unwrap_or(0);
         ladder.remove(oldest);
     }
 }

@@ -12,6 +12,7 @@ use super::call::{IncidentRead, PodRead, Reply, WorkloadRead};
 use super::*;
 
 mod left_over;
+mod replica;
 
 struct Rig {
     mind: SharedMind,
@@ -118,6 +119,7 @@ fn rig() -> Rig {
             paused: false,
             memory_limits: [("coredns".to_owned(), 1 << 20)].into(),
             memory_owner: None,
+            replicas_owner: None,
         },
         others: vec![],
         calls: vec![],
@@ -168,7 +170,9 @@ impl Rig {
             }
             ApiCall::ReadPod { .. } => Reply::Pod(Some(self.pod.clone())),
             ApiCall::ReadWorkload { .. } => Reply::Workload(Some(self.workload.clone())),
-            ApiCall::Evict { .. } | ApiCall::PatchMemory { .. } | ApiCall::ResizePod { .. } => Reply::Accepted,
+            ApiCall::Evict { .. } | ApiCall::PatchMemory { .. } | ApiCall::Scale { .. } | ApiCall::ResizePod { .. } => {
+                Reply::Accepted
+            }
         })
     }
 
@@ -222,6 +226,8 @@ fn word(call: &ApiCall) -> &'static str {
         ApiCall::Evict { dry_run: true, .. } => "rehearse",
         ApiCall::Evict { .. } => "evict",
         ApiCall::PatchMemory { .. } => "patch",
+        ApiCall::Scale { dry_run: true, .. } => "rehearse-scale",
+        ApiCall::Scale { .. } => "scale",
         ApiCall::ResizePod { .. } => "resize",
     }
 }
@@ -349,6 +355,7 @@ fn intent_of_another(now: Now) -> Intent {
     Intent {
         kind: RemedyKind::EvictPod,
         subject: plan().subject,
+        target: None,
         by: "another".into(),
         resource_version: "5".into(),
         from: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nameward_messages::cluster_view::{ClusterView, WorkloadKind};
-use nameward_messages::plan::{IncidentPhase, Intent, Plan, PlanEnd, SharedAct};
+use nameward_messages::plan::{AddedReplica, IncidentPhase, Intent, Plan, PlanEnd, SharedAct};
 use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::time::{Mono, Now};
 use nameward_messages::verdict::{Subject, SubjectKind};
@@ -80,6 +80,8 @@ pub(super) struct Work {
     resized: bool,
     notes: Vec<String>,
     intent_written: bool,
+    /// The incident's phase before the intent was written.
+    phase_before: IncidentPhase,
     acted: bool,
     outcome: Option<(RemedyOutcome, PlanEnd, Duration)>,
     /// To be written with the outcome.
@@ -103,11 +105,25 @@ impl Work {
             SharedAct::RaiseMemory { resource_version, from, to, resize, .. } => {
                 (resource_version.clone(), Some(*from), Some(*to), resize.iter().cloned().collect())
             }
-            SharedAct::AddReplica { resource_version, .. } => (resource_version.clone(), None, None, VecDeque::new()),
+            SharedAct::AddReplica { resource_version, from, .. } => {
+                let (from, to) = (u64::from(*from), u64::from(from.saturating_add(1)));
+                (resource_version.clone(), Some(from), Some(to), VecDeque::new())
+            }
+            SharedAct::LowerReplicas { from, to, .. } => {
+                (String::new(), Some(u64::from(*from)), Some(u64::from(*to)), VecDeque::new())
+            }
+            SharedAct::RestartKubeProxy { resource_version, .. } => {
+                (resource_version.clone(), None, None, VecDeque::new())
+            }
+        };
+        let target = match &plan.act {
+            SharedAct::RestartKubeProxy { pod, uid, .. } => Some(Subject::pod(pod, uid)),
+            _ => None,
         };
         let intent = Intent {
             kind: kind_of(&plan.act),
             subject: plan.subject.clone(),
+            target,
             by: by.to_owned(),
             resource_version: version.clone(),
             from,
@@ -116,7 +132,7 @@ impl Work {
         };
         let container = match &plan.act {
             SharedAct::RaiseMemory { container, .. } => Some(container.clone()),
-            SharedAct::EvictPod { .. } | SharedAct::AddReplica { .. } => None,
+            _ => None,
         };
         Self {
             incident: plan.incident.clone(),
@@ -167,6 +183,7 @@ impl Work {
             resized: false,
             notes: Vec::new(),
             intent_written: false,
+            phase_before: IncidentPhase::Open,
             acted: false,
             outcome: None,
             records: Vec::new(),
@@ -188,11 +205,32 @@ impl Work {
         self.intent.at
     }
 
-    /// Whether the verdict that an eviction rests on stands in no report any more. Memory is raised on the API's own word.
+    /// Whether the verdict that the act rests on stands in no report any more. Memory is raised on the API's own word, and
+    /// an undo needs no verdict.
     pub(super) fn verdict_ended(&self, view: &ClusterView) -> bool {
-        let Job::Plan(Plan { cause, subject, act: SharedAct::EvictPod { .. }, .. }) = &self.job else { return false };
+        let Job::Plan(Plan { cause, subject, act, .. }) = &self.job else { return false };
         let mut verdicts = view.agents.iter().filter_map(|agent| agent.report.as_ref()).flat_map(|r| &r.verdicts);
-        !verdicts.any(|verdict| verdict.cause == *cause && verdict.subject == *subject)
+        match act {
+            SharedAct::EvictPod { .. } | SharedAct::RestartKubeProxy { .. } => {
+                !verdicts.any(|verdict| verdict.cause == *cause && verdict.subject == *subject)
+            }
+            SharedAct::AddReplica { .. } => !verdicts.any(|verdict| verdict.cause == *cause),
+            SharedAct::RaiseMemory { .. } | SharedAct::LowerReplicas { .. } => false,
+        }
+    }
+
+    /// Takes an added replica away again: no try, and no budget is spent.
+    pub(super) fn undoes(&self) -> bool {
+        self.intent.kind == RemedyKind::AddReplica && self.intent.to < self.intent.from
+    }
+
+    /// The pod that the act is about, if it is about one.
+    fn evicts(&self) -> bool {
+        matches!(self.intent.kind, RemedyKind::EvictPod | RemedyKind::RestartKubeProxy)
+    }
+
+    fn target(&self) -> &Subject {
+        self.intent.target.as_ref().unwrap_or(&self.intent.subject)
     }
 
     /// The records that were not told yet.
@@ -203,6 +241,7 @@ impl Work {
     /// Whether this request is the one that spends the budget.
     pub(super) fn begins_act(&self, call: &ApiCall) -> bool {
         match call {
+            ApiCall::Scale { dry_run, .. } => !dry_run && !self.undoes(),
             ApiCall::Evict { dry_run, .. } | ApiCall::PatchMemory { dry_run, .. } => !dry_run,
             ApiCall::ResizePod { .. } => true,
             ApiCall::ReadIncident { .. }
@@ -271,17 +310,20 @@ impl Work {
                 let (container, to) = self.memory()?;
                 ApiCall::ResizePod { pod, uid, container, to }
             }
-            Step::Reread if self.intent.kind == RemedyKind::EvictPod => ApiCall::ReadPod { pod: self.pod_key()? },
-            Step::Reread if self.intent.kind == RemedyKind::RaiseMemory => self.read_workload()?,
-            Step::Reread => return None,
+            Step::Reread if self.evicts() => ApiCall::ReadPod { pod: self.pod_key()? },
+            Step::Reread => self.read_workload()?,
             Step::WriteRecord => {
                 let read = self.read.as_ref()?;
                 let mut status = read.status.clone();
                 // Another's intent, and the phase that whoever settled ours has set, are not ours to clear.
                 if status.intent.as_ref() == Some(&self.intent) {
                     status.intent = None;
-                    let done = self.outcome.is_some_and(|(_, end, _)| end == PlanEnd::Done);
-                    status.phase = if done { IncidentPhase::Verifying } else { IncidentPhase::Open };
+                    let end = self.outcome.map(|(_, end, _)| end);
+                    let done = end == Some(PlanEnd::Done);
+                    // An undo changes nothing about whether a person was called.
+                    let before = if self.undoes() { self.phase_before } else { IncidentPhase::Open };
+                    status.phase = if done { IncidentPhase::Verifying } else { before };
+                    self.note_replica(&mut status.added, end);
                 }
                 record::append(&mut status.ladder, &self.records);
                 let resource_version = read.resource_version.clone();
@@ -291,7 +333,7 @@ impl Work {
     }
 
     fn pod_key(&self) -> Option<ObjectKey> {
-        let subject = &self.intent.subject;
+        let subject = self.target();
         Some(ObjectKey::new(subject.namespace.clone()?, subject.name.clone()))
     }
 
@@ -322,7 +364,36 @@ impl Work {
                 to: *to,
                 dry_run,
             }),
-            SharedAct::AddReplica { .. } => None,
+            SharedAct::AddReplica { workload, .. } | SharedAct::LowerReplicas { workload, .. } => {
+                Some(ApiCall::Scale {
+                    workload: workload.clone(),
+                    resource_version: self.version.clone(),
+                    to: self.replicas()?.1,
+                    dry_run,
+                })
+            }
+            SharedAct::RestartKubeProxy { pod, uid, .. } => {
+                let resource_version = self.version.clone();
+                Some(ApiCall::Evict { pod: pod.clone(), uid: uid.clone(), resource_version, dry_run })
+            }
+        }
+    }
+
+    /// The numbers of replicas before and after the act.
+    fn replicas(&self) -> Option<(u32, u32)> {
+        Some((u32::try_from(self.intent.from?).ok()?, u32::try_from(self.intent.to?).ok()?))
+    }
+
+    /// What stands in the incident about a replica that was added.
+    fn note_replica(&self, added: &mut Option<AddedReplica>, end: Option<PlanEnd>) {
+        match (end, self.replicas(), self.workload.as_ref()) {
+            (Some(PlanEnd::Done), Some((before, after)), Some((workload, _)))
+                if self.intent.kind == RemedyKind::AddReplica =>
+            {
+                *added = Some(AddedReplica { workload: workload.clone(), before, after, at: self.intent.at });
+            }
+            (Some(PlanEnd::Undone), ..) => *added = None,
+            _ => {}
         }
     }
 }

@@ -65,6 +65,10 @@ impl World {
                 let memory = Some((self.template.1, *to));
                 self.acts.push(Act { what: "memory".into(), dry: *dry_run, memory, ..base });
             }
+            ApiCall::Scale { to, dry_run, .. } => {
+                let what = if *to > self.desired { "add" } else { "lower" };
+                self.acts.push(Act { what: what.into(), dry: *dry_run, ..base });
+            }
             ApiCall::ResizePod { uid, to, .. } => {
                 let from = self.pods.iter().find(|p| p.uid == *uid).map_or(0, |p| p.limit);
                 let memory = Some((from, *to));
@@ -107,6 +111,7 @@ impl World {
                 paused: self.paused,
                 memory_limits: [("coredns".to_owned(), self.template.1)].into(),
                 memory_owner: self.owner.clone(),
+                replicas_owner: self.owner.clone(),
             }))),
             ApiCall::Evict { uid, resource_version, dry_run, .. } => {
                 self.evict(process, call, uid, resource_version, *dry_run)
@@ -127,12 +132,40 @@ impl World {
                 }
                 Ok(Reply::Accepted)
             }
+            ApiCall::Scale { resource_version, to, dry_run, .. } => {
+                let holds = self.template.0.to_string() == *resource_version;
+                self.note(process, call, holds);
+                if !holds {
+                    return Err(CallError::Conflict("version".into()));
+                }
+                if !dry_run {
+                    self.template.0 = self.next_version();
+                    self.desired = *to;
+                    self.scale_pods();
+                }
+                Ok(Reply::Accepted)
+            }
             ApiCall::ResizePod { uid, to, .. } => {
                 self.note(process, call, true);
                 let Some(pod) = self.pods.iter_mut().find(|p| p.uid == *uid) else { return Err(CallError::NotFound) };
                 pod.limit = *to;
                 Ok(Reply::Accepted)
             }
+        }
+    }
+
+    /// The ReplicaSet controller: a new pod on the next node; the youngest goes first.
+    fn scale_pods(&mut self) {
+        while self.pods.len() < self.desired as usize {
+            let node = self.nodes[self.pods.len() % self.nodes.len()].clone();
+            self.add_pod(node, false);
+            if !self.fix_on_replace {
+                let last = self.pods.len() - 1;
+                self.break_pod(last);
+            }
+        }
+        while self.pods.len() > self.desired as usize {
+            self.pods.pop();
         }
     }
 
@@ -200,7 +233,13 @@ impl World {
                 Some((Written::Orders(node.clone()), !unlucky))
             }
             // Whether nodes are ready is never known here: that must cost nothing but time.
-            Wants::ReadNode(_) | Wants::Plan(_) | Wants::Event { .. } | Wants::Record { .. } => None,
+            Wants::ReadNode(_)
+            | Wants::FindKubeProxy(_)
+            | Wants::NodeCondition { .. }
+            | Wants::Breaker { .. }
+            | Wants::Plan(_)
+            | Wants::Event { .. }
+            | Wants::Record { .. } => None,
         }
     }
 }

@@ -100,8 +100,12 @@ pub fn never_blindly_again(world: &World) {
 /// I11: the budget, over all processes.
 pub fn budget(world: &World) {
     let settings = &world.config.remedy;
-    let mut starts: Vec<Mono> =
-        world.acts.iter().filter(|a| !a.dry && (a.what == "evict" || a.what == "memory")).map(|a| a.at.mono).collect();
+    let mut starts: Vec<Mono> = world
+        .acts
+        .iter()
+        .filter(|a| !a.dry && (a.what == "evict" || a.what == "memory" || a.what == "add"))
+        .map(|a| a.at.mono)
+        .collect();
     starts.sort();
     for pair in starts.windows(2) {
         let conflict_again = pair[1].since(pair[0]) < Duration::from_secs(30)

@@ -260,7 +260,7 @@ impl World {
                 memory_limit: Some(self.template.1),
                 paused: self.paused,
                 memory_owner: self.owner.clone(),
-                replicas_owner: None,
+                replicas_owner: self.owner.clone(),
             }),
             rollout: nameward_messages::pods::RolloutObserved {
                 in_progress: rollout.is_some(),
@@ -275,6 +275,7 @@ impl World {
                     uid: n.0.clone(),
                     ready: None,
                     unschedulable: None,
+                    zone: None,
                     terminating: false,
                 })
                 .collect(),

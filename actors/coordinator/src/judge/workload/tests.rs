@@ -123,6 +123,7 @@ fn crowded(replicas: u8, spread: bool, sick: bool) -> (ClusterView, Claims) {
         uid: String::new(),
         ready: Some(true),
         unschedulable: None,
+        zone: None,
         terminating: false,
     };
     let agent = |name: &str, report: NodeReport| NodeAgentView {

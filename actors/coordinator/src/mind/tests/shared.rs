@@ -141,7 +141,7 @@ fn what_was_only_observed_is_taken_up_when_the_mode_becomes_act() {
             detail: "would evict".into(),
             at: rig.now.wall,
         };
-        rig.tell(Input::Shared(SharedRemedyTells::Record { incident, record }));
+        rig.tell(Input::Shared(SharedRemedyTells::Record { incident, record, reason: None }));
         end(&mut rig, PlanEnd::WouldAct);
         let (observing, acting) = (Config::default(), Arc::clone(&rig.mind.config));
         rig.tell(Input::Configure(Arc::new(observing)));

@@ -112,3 +112,29 @@ fn while_the_api_is_down_what_answers_is_left_alone() {
     let world = World::healthy().both(no_way(true, true));
     assert_eq!(found(world), []);
 }
+
+fn old(outcome: &Outcome) -> World {
+    let outcome = outcome.clone();
+    World::healthy()
+        .paths(move |p| (to(p, DNS_A) && p.question == QuestionKind::Internal).then(|| outcome.clone()))
+        .with(|record| record.samples = 3)
+}
+
+#[test]
+fn one_that_lost_the_api_later_answers_from_what_it_knew() {
+    let nxdomain = Outcome::Rcode { rcode: 3 };
+    let wrong = Outcome::WrongAnswer { got: vec![ip("10.96.0.99")] };
+    for outcome in [&nxdomain, &wrong] {
+        certain(old(outcome).both(no_way(true, false)), "before it lost the API");
+        // It reaches the API: why it answers otherwise is not known, that it does is.
+        assert!(found(old(outcome)).iter().all(|(cause, ..)| *cause != Cause::CorednsApiLost), "{outcome:?}");
+        // Both say the same: then it is not this pod alone.
+        let both = World::healthy()
+            .paths(|p| (p.question == QuestionKind::Internal).then(|| outcome.clone()))
+            .both(no_way(true, false));
+        assert!(found(both).iter().all(|(cause, ..)| *cause != Cause::CorednsApiLost), "{outcome:?}");
+    }
+    // The way was shut for a moment.
+    let once = old(&wrong).newest(no_way(true, false));
+    assert!(found(once).iter().all(|(cause, ..)| *cause != Cause::CorednsApiLost));
+}

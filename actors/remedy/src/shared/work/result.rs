@@ -8,7 +8,7 @@ use nameward_messages::remedy::{RemedyKind, RemedyOutcome};
 use super::super::call::{CallError, CallResult, IncidentRead, Reply, WorkloadRead};
 use super::super::record;
 use super::{AFTER_FAILURE, Job, Next, Step, TRIES, Work};
-use crate::guard::{Guard, Refusal, floor, memory_target, pod_target};
+use crate::guard::{Guard, Refusal, floor, lower_target, memory_target, pod_target, replica_target};
 
 impl Work {
     /// Takes a result; `Some` when something else than the request of the (new) step follows.
@@ -51,7 +51,7 @@ impl Work {
                         Some(other) => self.give_up(Refusal::InFlight(other.name.clone())),
                         // An empty or partial list is no permission.
                         None if !mine => self.give_up(Refusal::Api("the written intent is not listed".to_owned())),
-                        None if self.intent.kind == RemedyKind::EvictPod => self.go(Step::ReadPod),
+                        None if self.evicts() => self.go(Step::ReadPod),
                         None => self.go(Step::ReadWorkload),
                     }
                 }
@@ -60,8 +60,10 @@ impl Work {
             },
             Step::ReadPod => match result {
                 Ok(Reply::Pod(read)) => {
-                    let uid = self.intent.subject.uid.as_ref().map_or("", |u| u.as_str());
+                    let uid = self.target().uid.as_ref().map_or("", |u| u.as_str());
                     match pod_target(uid, &self.intent.resource_version, read.as_ref()) {
+                        // kube-proxy has one pod on a node: no floor of CoreDNS is concerned.
+                        Ok(()) if self.intent.kind == RemedyKind::RestartKubeProxy => self.go(Step::DryRun),
                         Ok(()) => {
                             self.pod = read;
                             self.go(Step::ReadWorkload)
@@ -74,6 +76,9 @@ impl Work {
             },
             Step::ReadWorkload => match result {
                 Ok(Reply::Workload(read)) => {
+                    if self.intent.kind == RemedyKind::AddReplica {
+                        return self.judge_replicas(read);
+                    }
                     let judged = match (&self.pod, self.memory(), self.intent.from) {
                         (Some(pod), _, _) => floor(pod, read.as_ref()),
                         (None, Some((container, to)), Some(from)) => {
@@ -131,10 +136,55 @@ impl Work {
         }
     }
 
+    /// The number of replicas as it was read again: to be changed, or not ours to change.
+    fn judge_replicas(&mut self, read: Option<WorkloadRead>) -> Option<Next> {
+        let Some((from, to)) = self.replicas() else { return self.give_up(Refusal::TargetGone) };
+        if !self.undoes() {
+            if let Err(refusal) = replica_target(from, read.as_ref()) {
+                return self.give_up(refusal);
+            }
+        } else {
+            let Some(found) = &read else {
+                return self.settle(
+                    RemedyOutcome::Undone,
+                    "the workload is gone, and the replica with it",
+                    PlanEnd::Undone,
+                );
+            };
+            match lower_target(from, to, found) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let why = found.replicas_owner.as_ref().map_or_else(
+                        || {
+                            format!(
+                                "{} are wanted now and {from} were written: somebody has set it since",
+                                found.replicas
+                            )
+                        },
+                        |owner| format!("{owner} owns the number now"),
+                    );
+                    let detail = format!("the number of replicas is left as it is: {why}");
+                    return self.settle(RemedyOutcome::Undone, &detail, PlanEnd::Undone);
+                }
+                Err(refusal) => return self.give_up(refusal),
+            }
+        }
+        self.version = read.map(|found| found.resource_version).unwrap_or_default();
+        self.go(Step::DryRun)
+    }
+
     fn incident_read(&mut self, read: IncidentRead) -> Option<Next> {
         let (standing, phase) = (read.status.intent.clone(), read.status.phase);
+        let to_undo = self.undoes() && read.status.added.is_some();
+        self.phase_before = phase;
         self.read = Some(read);
         match (&self.job, standing) {
+            (Job::Plan(_), None) if to_undo && matches!(phase, IncidentPhase::Open | IncidentPhase::Escalated) => {
+                self.go(Step::WriteIntent)
+            }
+            (Job::Plan(_), None) if self.undoes() => {
+                self.give_up(Refusal::InFlight(format!("{} has no replica to take away ({phase:?})", self.incident)))
+            }
             (Job::Plan(_), None) if phase == IncidentPhase::Open => self.go(Step::WriteIntent),
             // Another leader acted, or called a person, since the view that the plan was made from.
             (Job::Plan(_), None) => {
@@ -153,7 +203,7 @@ impl Work {
 
     fn act_result(&mut self, result: CallResult) -> Option<Next> {
         match result {
-            Ok(_) => self.settle(RemedyOutcome::Done, &record::did(&self.intent), PlanEnd::Done),
+            Ok(_) => self.carried_out(""),
             Err(CallError::Unknown(says)) => {
                 let detail = format!("no clear answer ({says}); the target is read again, the act is not repeated");
                 self.tell(RemedyOutcome::Unknown, detail);
@@ -172,24 +222,34 @@ impl Work {
     /// Decides by the target itself whether the act was carried out.
     fn reread(&mut self, result: CallResult) -> Option<Next> {
         let found = match (result, self.intent.kind) {
-            (Ok(Reply::Pod(pod)), RemedyKind::EvictPod) => {
-                Some(pod.is_none_or(|p| p.terminating || Some(&p.uid) != self.intent.subject.uid.as_ref()))
+            (Ok(Reply::Pod(pod)), RemedyKind::EvictPod | RemedyKind::RestartKubeProxy) => {
+                Some(pod.is_none_or(|p| p.terminating || Some(&p.uid) != self.target().uid.as_ref()))
             }
-            (Err(CallError::NotFound), RemedyKind::EvictPod) => Some(true),
+            (Err(CallError::NotFound), RemedyKind::EvictPod | RemedyKind::RestartKubeProxy) => Some(true),
             (Ok(Reply::Workload(Some(workload))), RemedyKind::RaiseMemory) => Some(self.raised_in(&workload)),
-            (Ok(Reply::Workload(None)) | Err(CallError::NotFound), RemedyKind::RaiseMemory) => {
+            (Ok(Reply::Workload(Some(workload))), RemedyKind::AddReplica) => {
+                self.replicas().map(|(_, to)| workload.replicas == to)
+            }
+            (
+                Ok(Reply::Workload(None)) | Err(CallError::NotFound),
+                RemedyKind::RaiseMemory | RemedyKind::AddReplica,
+            ) => {
                 return self.settle(RemedyOutcome::Failed, "the workload is gone", PlanEnd::Failed);
             }
             _ => None,
         };
         match found {
-            Some(true) => {
-                let detail = format!("{}, as the target shows", record::did(&self.intent));
-                self.settle(RemedyOutcome::Done, &detail, PlanEnd::Done)
-            }
+            Some(true) => self.carried_out(", as the target shows"),
             Some(false) => self.settle(RemedyOutcome::Failed, "not carried out, as the target shows", PlanEnd::Failed),
             None => self.again(),
         }
+    }
+
+    fn carried_out(&mut self, as_read: &str) -> Option<Next> {
+        let (outcome, end) =
+            if self.undoes() { (RemedyOutcome::Undone, PlanEnd::Undone) } else { (RemedyOutcome::Done, PlanEnd::Done) };
+        let detail = format!("{}{as_read}", record::did(&self.intent));
+        self.settle(outcome, &detail, end)
     }
 
     /// Nothing tells whether such an intent was carried out: it is recorded as failed, which spends the budget.
@@ -263,7 +323,7 @@ impl Work {
     /// workload is read and judged again, a few times.
     fn reads_again(&mut self) -> bool {
         self.conflicts += 1;
-        self.intent.kind == RemedyKind::RaiseMemory && self.conflicts <= 3
+        matches!(self.intent.kind, RemedyKind::RaiseMemory | RemedyKind::AddReplica) && self.conflicts <= 3
     }
 
     fn tell(&mut self, outcome: RemedyOutcome, detail: String) {

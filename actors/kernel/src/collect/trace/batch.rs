@@ -1,0 +1,230 @@
+//! The transaction that begins a trace: a table of our own, which the kernel takes away with our socket
+//! (`NFT_TABLE_F_OWNER`, Linux 5.12), a base chain where packets come in and one where they are sent, and in each a rule for
+//! our one probe and one for the answer to it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use nameward_messages::targets::Transport;
+
+use crate::trace::TABLE;
+
+/// Priority of our chains: before conntrack and everything that iptables has.
+const PRIORITY: i32 = -400;
+/// Packets of one rule that are traced in a second, and at once.
+const RATE: u64 = 20;
+const BURST: u32 = 10;
+
+/// `NF_INET_PRE_ROUTING`, `NF_INET_LOCAL_OUT`.
+const HOOKS: [(&str, u32); 2] = [("prerouting", 0), ("output", 3)];
+
+/// `NFNL_SUBSYS_NFTABLES`, and its messages.
+const SUBSYSTEM: u16 = 10;
+const NEW_TABLE: u16 = 0;
+const DELETE_TABLE: u16 = 2;
+const NEW_CHAIN: u16 = 3;
+const NEW_RULE: u16 = 6;
+const GET_RULE: u16 = 7;
+/// `NFNL_MSG_BATCH_BEGIN`, `NFNL_MSG_BATCH_END`.
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+/// `NLM_F_REQUEST`, `NLM_F_ACK`, `NLM_F_EXCL`, `NLM_F_CREATE`, `NLM_F_APPEND`, `NLM_F_DUMP`.
+const REQUEST: u16 = 0x1;
+const ACK: u16 = 0x4;
+const EXCLUSIVE: u16 = 0x200;
+const CREATE: u16 = 0x400;
+const APPEND: u16 = 0x800;
+const DUMP: u16 = 0x300;
+/// `NFT_TABLE_F_OWNER`.
+const OWNER: u32 = 0x2;
+/// `NLA_F_NESTED`.
+const NESTED: u16 = 1 << 15;
+/// `NFT_META_NFTRACE`, `NFT_META_L4PROTO`, `NFT_REG_1`.
+const META_NFTRACE: u32 = 12;
+const META_L4PROTO: u32 = 16;
+const REGISTER: u32 = 1;
+
+/// What is traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tuple {
+    pub(super) transport: Transport,
+    pub(super) from: SocketAddr,
+    pub(super) to: SocketAddr,
+}
+
+/// The transaction that begins the trace.
+pub(super) fn begin(tuple: Tuple) -> Vec<u8> {
+    let family = family(tuple.to.ip());
+    let mut messages = Messages::default();
+    messages.batch(BATCH_BEGIN);
+    messages.add(NEW_TABLE, CREATE | EXCLUSIVE | ACK, family, &[text(1, TABLE), number(2, OWNER)].concat());
+    for (chain, hook) in HOOKS {
+        let at = [number(1, hook), number(2, u32::from_ne_bytes(PRIORITY.to_ne_bytes()))].concat();
+        let body = [text(1, TABLE), text(3, chain), nested(4, &at), number(5, 1), text(7, "filter")].concat();
+        messages.add(NEW_CHAIN, CREATE, family, &body);
+        for rule in [asked(tuple), answered(tuple)] {
+            let body = [text(1, TABLE), text(2, chain), nested(4, &rule)].concat();
+            messages.add(NEW_RULE, CREATE | APPEND, family, &body);
+        }
+    }
+    messages.batch(BATCH_END);
+    messages.bytes
+}
+
+/// The transaction that ends it.
+pub(super) fn end(to: IpAddr) -> Vec<u8> {
+    let mut messages = Messages::default();
+    messages.batch(BATCH_BEGIN);
+    messages.add(DELETE_TABLE, ACK, family(to), &text(1, TABLE));
+    messages.batch(BATCH_END);
+    messages.bytes
+}
+
+/// Asks for the rules of a chain, in order.
+pub(super) fn rules(family: &str, table: &str, chain: &str) -> Vec<u8> {
+    // NFPROTO_* of linux/netfilter.h.
+    let family = match family {
+        "inet" => 1,
+        "arp" => 3,
+        "netdev" => 5,
+        "bridge" => 7,
+        "ip6" => 10,
+        _ => 2,
+    };
+    let mut messages = Messages::default();
+    messages.add(GET_RULE, DUMP, family, &[text(1, table), text(2, chain)].concat());
+    messages.bytes
+}
+
+fn family(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 2 } else { 10 }
+}
+
+/// Our query: to whom, over what, between which ports.
+fn asked(tuple: Tuple) -> Vec<u8> {
+    let mut list = protocol(tuple.transport);
+    list.extend(address(tuple.to.ip()));
+    list.extend(port(0, tuple.from.port()));
+    list.extend(port(2, tuple.to.port()));
+    list.extend(traced());
+    list
+}
+
+/// The answer to our port, from whatever address: translation may not have been undone where it is looked at.
+fn answered(tuple: Tuple) -> Vec<u8> {
+    let mut list = protocol(tuple.transport);
+    list.extend(address(tuple.from.ip()));
+    list.extend(port(2, tuple.from.port()));
+    list.extend(traced());
+    list
+}
+
+fn protocol(transport: Transport) -> Vec<u8> {
+    let number_of = match transport {
+        Transport::Udp => 17,
+        Transport::Tcp => 6,
+    };
+    let load = expression("meta", &[number(1, REGISTER), number(2, META_L4PROTO)].concat());
+    [load, equals(&[number_of])].concat()
+}
+
+/// The destination address.
+fn address(ip: IpAddr) -> Vec<u8> {
+    // Offsets in the headers of IPv4 and IPv6; NFT_PAYLOAD_NETWORK_HEADER.
+    match ip {
+        IpAddr::V4(ip) => [payload(1, 16, 4), equals(&ip.octets())].concat(),
+        IpAddr::V6(ip) => [payload(1, 24, 16), equals(&ip.octets())].concat(),
+    }
+}
+
+/// A port, at its offset in the transport header (`NFT_PAYLOAD_TRANSPORT_HEADER`).
+fn port(offset: u32, port: u16) -> Vec<u8> {
+    [payload(2, offset, 2), equals(&port.to_be_bytes())].concat()
+}
+
+/// Few of them, and then the mark.
+fn traced() -> Vec<u8> {
+    let limit = [long(1, RATE), long(2, 1), number(3, BURST)].concat();
+    let one = nested(2, &attribute(1, &[1]));
+    let set = [number(2, META_NFTRACE), number(3, REGISTER)].concat();
+    [
+        expression("limit", &limit),
+        expression("immediate", &[number(1, REGISTER), one].concat()),
+        expression("meta", &set),
+    ]
+    .concat()
+}
+
+fn payload(base: u32, offset: u32, length: u32) -> Vec<u8> {
+    let body = [number(1, REGISTER), number(2, base), number(3, offset), number(4, length)].concat();
+    expression("payload", &body)
+}
+
+fn equals(value: &[u8]) -> Vec<u8> {
+    let data = nested(3, &attribute(1, value));
+    expression("cmp", &[number(1, REGISTER), number(2, 0), data].concat())
+}
+
+fn expression(name: &str, body: &[u8]) -> Vec<u8> {
+    nested(1, &[text(1, name), nested(2, body)].concat())
+}
+
+fn number(kind: u16, value: u32) -> Vec<u8> {
+    attribute(kind, &value.to_be_bytes())
+}
+
+fn long(kind: u16, value: u64) -> Vec<u8> {
+    attribute(kind, &value.to_be_bytes())
+}
+
+fn text(kind: u16, value: &str) -> Vec<u8> {
+    let mut bytes = value.as_bytes().to_vec();
+    bytes.push(0);
+    attribute(kind, &bytes)
+}
+
+fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
+    attribute(NESTED | kind, value)
+}
+
+/// Length, kind, value, padding to four octets.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut bytes = Vec::with_capacity(4 + value.len().next_multiple_of(4));
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// Messages, one behind the other.
+#[derive(Default)]
+struct Messages {
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+impl Messages {
+    fn add(&mut self, kind: u16, flags: u16, family: u8, body: &[u8]) {
+        self.push((SUBSYSTEM << 8) | kind, flags, [family, 0, 0, 0], body);
+    }
+
+    /// The beginning or the end of a transaction names whose it is.
+    fn batch(&mut self, kind: u16) {
+        let [high, low] = SUBSYSTEM.to_be_bytes();
+        self.push(kind, 0, [0, 0, high, low], &[]);
+    }
+
+    fn push(&mut self, kind: u16, flags: u16, inner: [u8; 4], body: &[u8]) {
+        self.count += 1;
+        let length = u32::try_from(20 + body.len()).unwrap_or(u32::MAX);
+        self.bytes.extend(length.to_ne_bytes());
+        self.bytes.extend(kind.to_ne_bytes());
+        self.bytes.extend((flags | REQUEST).to_ne_bytes());
+        self.bytes.extend(self.count.to_ne_bytes());
+        // The kernel answers to whom the socket belongs.
+        self.bytes.extend([0; 4]);
+        self.bytes.extend(inner);
+        self.bytes.extend(body);
+    }
+}

@@ -1,0 +1,51 @@
+{{/* Labels of everything. Helm adds its own when it installs. Argument: the component. */}}
+{{- define "nameward.labels" -}}
+app.kubernetes.io/name: nameward
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+
+{{- define "nameward.image" -}}
+{{- $i := .Values.image -}}
+{{ $i.repository }}{{ if $i.digest }}@{{ $i.digest }}{{ else }}:{{ $i.tag | default .Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{/* Where a runtime keeps its sandboxes' resolv.conf, and network namespaces. */}}
+{{- define "nameward.sandboxes" -}}
+{{- $usual := dict
+  "containerd" "/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes"
+  "k3s" "/var/lib/rancher/k3s/agent/containerd/io.containerd.grpc.v1.cri/sandboxes"
+  "rke2" "/var/lib/rancher/rke2/agent/containerd/io.containerd.grpc.v1.cri/sandboxes" -}}
+{{ .Values.agent.paths.sandboxes | default (get $usual .Values.agent.runtime) }}
+{{- end }}
+{{- define "nameward.netns" -}}
+{{ .Values.agent.paths.netns | default (eq .Values.agent.runtime "docker" | ternary "/run/docker/netns" "/run/netns") }}
+{{- end }}
+{{- define "nameward.cniResults" -}}
+{{ .Values.agent.paths.cniResults | default (eq .Values.agent.runtime "docker" | ternary "/var/lib/cni/cache/results" "/var/lib/cni/results") }}
+{{- end }}
+
+{{/* A setting's environment variable, from its key. */}}
+{{- define "nameward.settings" -}}
+{{- range $key, $value := .Values.settings }}
+- name: NAMEWARD_{{ $key | upper | replace "." "_" | replace "-" "_" }}
+  value: {{ $value | toString | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Liveness and readiness. Argument: whether the pod is in the host's network. */}}
+{{- define "nameward.probes" -}}
+# Neither depends on the API or on DNS: an agent that restarts because the network is broken could not say so.
+startupProbe:
+  httpGet: {path: /healthz, port: metrics{{ if . }}, host: 127.0.0.1{{ end }}}
+  periodSeconds: 2
+  failureThreshold: 30
+livenessProbe:
+  httpGet: {path: /healthz, port: metrics{{ if . }}, host: 127.0.0.1{{ end }}}
+  periodSeconds: 20
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: metrics{{ if . }}, host: 127.0.0.1{{ end }}}
+  periodSeconds: 10
+  timeoutSeconds: 5
+{{- end }}

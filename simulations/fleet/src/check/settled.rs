@@ -1,0 +1,54 @@
+//! Liveness: at the end DNS is healthy, or a person was called.
+
+use nameward_messages::plan::IncidentPhase;
+use nameward_messages::remedy::{RemedyOutcome, RemedyRecord};
+
+use super::Invariant;
+use crate::sabotage::Sabotage;
+use crate::world::World;
+
+impl World {
+    /// An Event for people.
+    pub(crate) fn told_people(&mut self, reason: &str, _warning: bool) {
+        if reason == "DnsNeedsAPerson" {
+            self.stats.calls += 1;
+            self.check.called = true;
+        }
+    }
+
+    /// A line that the coordinator wrote itself.
+    pub(crate) fn recorded(&mut self, p: usize, record: &RemedyRecord) {
+        if self.sabotage == Sabotage::NoBreaker && record.outcome == RemedyOutcome::Ineffective {
+            self.panic(p, false);
+        }
+    }
+
+    /// An incident in the API server that is not resolved and calls for a person.
+    #[must_use]
+    pub fn person_called(&self) -> bool {
+        self.api.incidents.values().any(|incident| {
+            let status = &incident.status;
+            status.phase != IncidentPhase::Resolved
+                && (status.phase == IncidentPhase::Escalated
+                    || status.ladder.iter().any(|record| record.outcome == RemedyOutcome::Escalated))
+        })
+    }
+
+    pub(crate) fn check_end(&mut self) {
+        if self.spec.must_settle && !self.healthy() && !self.person_called() {
+            let open: Vec<String> = self
+                .api
+                .incidents
+                .iter()
+                .map(|(name, incident)| format!("{name} {:?}", incident.status.phase))
+                .collect();
+            let pods: Vec<String> = self
+                .api
+                .pods
+                .iter()
+                .map(|pod| format!("{} ready {} sick {:?}", pod.uid, pod.ready, pod.sick))
+                .collect();
+            self.violate(Invariant::Liveness, format!("neither; incidents {open:?}, pods {pods:?}"));
+        }
+    }
+}
