@@ -39,9 +39,10 @@ SELECTION = udp-dead udp-stuck hung oom-killed rolling-update api-down healthy@n
   ip-forward-off@nftables node-route-prohibit forward-drop forward-drop-native@nftables packet-filter-one-pod \
   network-policy-kube-router pod-filter-drop coredns-udp-filtered service-rules-missing service-rules-missing@nftables \
   service-selector-changed two-iptables-backends conntrack-insert-failed node-local-dns-dead upstream-dead wrong-answer \
-  zone-mismatch aaaa-broken wrong-nameserver loopback-nameserver quiet-network-policy quiet-node-local-dns
+  zone-mismatch aaaa-broken wrong-nameserver loopback-nameserver quiet-network-policy quiet-node-local-dns \
+  node-repairs-route node-repair-cut-off traced-drop@nftables api-lost-later aaaa-dropped
 selection: $(COMPILED)
-	$(NAMEWARD) simulate $(SELECTION) --controls --jobs 5 --again
+	$(NAMEWARD) simulate $(SELECTION) --controls --jobs 8 --again
 	$(NAMEWARD) simulate udp-dead --panics
 
 # Every scenario, in every data plane that makes a difference to it, with what remedies heal once more without them. Each run holds
@@ -51,7 +52,7 @@ scenarios: $(COMPILED)
 
 # docs/faults.md from a run of every scenario in every data plane.
 faults: build
-	$(NAMEWARD) simulate --all --faults-table docs/faults.md
+	$(NAMEWARD) simulate --all --again --faults-table docs/faults.md
 
 # The minds of whole fleets in virtual time (docs/virtual-time.md): SEEDS histories, beginning with FROM, in a profile of its own.
 SEEDS ?= 1000

@@ -263,7 +263,9 @@ impl Scenario {
     /// None where no remedy is expected in the first place.
     #[must_use]
     pub fn with_remedies_off(&self) -> Option<Self> {
-        if self.expect.remedy.is_empty() {
+        // A repair that does not begin cannot be cut off.
+        let cut_off = self.inject.iter().any(|step| matches!(step.action, Action::KillAgentInRepair { .. }));
+        if self.expect.remedy.is_empty() || cut_off {
             return None;
         }
         let mut off = self.clone();
@@ -273,6 +275,9 @@ impl Scenario {
         off.expect.settle = Period::secs(15);
         // Kills for want of memory are remembered for longer than the fault lasts.
         off.expect.lifts &= off.expect.verdict.iter().all(|v| v.cause != Cause::CorednsOomKilled);
+        // And what only the remedy takes back stays.
+        let stays = |action: &Action| matches!(action, Action::Tool { undo, .. } if undo.is_empty());
+        off.expect.lifts &= !off.inject.iter().any(|step| stays(&step.action));
         let remedy = off.config.entry("remedy").or_insert_with(|| toml::Value::Table(toml::Table::new()));
         if let Some(table) = remedy.as_table_mut() {
             table.insert("mode".to_owned(), "off".into());

@@ -38,9 +38,8 @@ pub(crate) fn simulate(args: &FleetArgs, form: Output) -> Result<Found, Failure>
 }
 
 /// What all histories together held.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Total {
-    began: std::time::Instant,
     seeds: u64,
     failed: u64,
     events: u64,
@@ -48,13 +47,6 @@ struct Total {
     raises: u64,
     others: u64,
     calls: u64,
-}
-
-impl Default for Total {
-    fn default() -> Self {
-        let began = std::time::Instant::now();
-        Self { began, seeds: 0, failed: 0, events: 0, evictions: 0, raises: 0, others: 0, calls: 0 }
-    }
 }
 
 impl Total {
@@ -92,18 +84,16 @@ impl Total {
 
     fn sum_up(&self, form: Output) {
         let Self { seeds, failed, events, evictions, raises, others, calls, .. } = self;
-        let took = self.began.elapsed().as_secs_f64().max(0.001);
         if form == Output::Json {
             output::json(&serde_json::json!({
                 "seeds": seeds, "failed": failed, "events": events, "evictions": evictions, "memory_raised": raises,
-                "other_acts": others, "persons_called": calls, "seconds": took,
+                "other_acts": others, "persons_called": calls,
             }));
             return;
         }
-        let rate = events / (took.ceil() as u64).max(1);
         output::line(&format!(
             "{} of {seeds} histories held every invariant ({evictions} evictions, {raises} memory limits raised, {others} \
-             other acts, {calls} calls for a person; {rate} events a second)",
+             other acts, {calls} calls for a person; {events} events)",
             seeds - failed
         ));
     }

@@ -215,13 +215,16 @@ impl World {
             }
             observations.push(seen);
         }
-        matrix.round(&Round {
-            number: 1,
-            began: self.record.now,
-            ended: self.record.now,
-            period: Duration::from_secs(10),
-            observations,
-        });
+        // Three rounds that say the same.
+        for number in 1..=3 {
+            matrix.round(&Round {
+                number,
+                began: self.record.now,
+                ended: self.record.now,
+                period: Duration::from_secs(10),
+                observations: observations.clone(),
+            });
+        }
         self.record.matrix = matrix;
         self.record.previous = Some(Arc::new(self.previous));
         self.record.current = Some(Arc::new(self.current));

@@ -124,6 +124,8 @@ struct Done {
     incident: String,
     /// CoreDNS pods that were well just before.
     well_before: usize,
+    /// Its verification ended well, and as many were well then: what comes after is not its doing.
+    verified: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -295,11 +295,11 @@ impl World {
                 self.trace.line(self.now, format_args!("process {p}"), || format!("event {reason}: {note}"));
                 self.told_people(reason, warning);
             }
-            Want::Record { record, .. } => {
+            Want::Record { incident, record, .. } => {
                 self.trace.line(self.now, format_args!("process {p}"), || {
                     format!("record {} {}: {}", record.kind, record.outcome.label(), record.detail)
                 });
-                self.recorded(p, &record);
+                self.recorded(p, &incident, &record);
             }
             Want::ReadNode(node) => self.send(self.who(p), Request::ReadNode(node)),
             want => {

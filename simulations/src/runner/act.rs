@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::child::{Cluster, Failure, LOOK, progress, say};
+use super::eyes::{GLANCE, watch_dns};
 use super::inject::{describe, inject};
 use super::judge::judge;
 use super::lift::{Undo, lift};
@@ -16,7 +17,6 @@ use super::observe::{Observer, all_healthy};
 use super::parent::Options;
 use super::processes::{Process, Setup, check};
 use super::repairs::{Repaired, journal_left, repairs_of};
-use super::witness::look;
 use super::world::World;
 use crate::result::{EntryKind, ScenarioResult, TimelineEntry, Told};
 use crate::scenario::{Action, Expect, ExpectVerdict, Scenario};
@@ -33,8 +33,7 @@ const REPAIR: Duration = Duration::from_secs(30);
 const ASKING: Duration = Duration::from_secs(5);
 /// How long what was named stands before they are asked.
 const ASKED_AFTER: Duration = Duration::from_secs(2);
-/// Between two looks of the runner's own eyes: while what they see changes, and while it does not.
-const GLANCE: Duration = Duration::from_millis(500);
+/// Between two looks of the runner's own eyes while what they see does not change.
 const STARE: Duration = Duration::from_millis(1500);
 /// How long after the faults were lifted everything may take to be well.
 const LIFTED: Duration = Duration::from_secs(25);
@@ -67,7 +66,9 @@ pub(super) async fn act(
     let changed = Arc::new(Notify::new());
     // Where recovery is timed, it is looked for all the time.
     let pace = if scenario.expect.recover_within.is_some() { GLANCE } else { STARE };
-    let eyes = tokio::spawn(watch_dns(Arc::clone(&cluster.world), sender, Arc::clone(&changed), pace));
+    // Conntrack's entries of before are met from a port that is kept alone.
+    let kept = repairs.iter().any(|(kind, _)| *kind == RemedyKind::DropConntrack);
+    let eyes = tokio::spawn(watch_dns(Arc::clone(&cluster.world), sender, Arc::clone(&changed), pace, kept));
     let observer = Observer::new(&cluster.api, &scenario.name);
     let mut act = Act { cluster, scenario, options, observer, looks, changed, zero: Instant::now(), repairs };
     let done = act.whole().await;
@@ -407,22 +408,4 @@ fn recoveries(cluster: &Cluster) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter of a few")]
     let sum = counted.sum::<f64>() as u64;
     sum
-}
-
-/// The runner's own eyes. What they see for the third time, they see at `pace`.
-async fn watch_dns(world: Arc<World>, sender: mpsc::Sender<Vec<String>>, changed: Arc<Notify>, pace: Duration) {
-    let (mut last, mut same) = (Vec::new(), 0_u32);
-    loop {
-        let world = Arc::clone(&world);
-        let Ok(failing) = tokio::task::spawn_blocking(move || look(&world.asks(true))).await else { return };
-        same = if failing == last { same.saturating_add(1) } else { 0 };
-        last.clone_from(&failing);
-        if sender.send(failing).await.is_err() {
-            return;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(if same < 2 { GLANCE } else { pace }) => {}
-            () = changed.notified() => same = 0,
-        }
-    }
 }

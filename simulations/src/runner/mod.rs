@@ -5,6 +5,7 @@ mod act;
 mod aliases;
 mod child;
 mod crashes;
+mod eyes;
 mod glue;
 mod inject;
 mod judge;

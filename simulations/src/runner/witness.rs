@@ -14,6 +14,8 @@ use crate::client::now;
 use crate::lab::Netns;
 
 const PATIENCE: Duration = Duration::from_millis(900);
+/// The port that is kept, below those that the kernel gives away (`net.ipv4.ip_local_port_range`) and those of node ports.
+const KEPT: u16 = 20_053;
 
 /// One thing to ask.
 #[derive(Clone, Debug)]
@@ -26,10 +28,18 @@ pub(super) struct Ask {
     pub server: IpAddr,
     /// Over TCP (else UDP).
     pub tcp: bool,
+    /// From which port over UDP; 0 is a fresh one.
+    pub port: u16,
     /// Which name, without final dot.
     pub name: &'static str,
     /// The right answer, or any.
     pub expect: Option<Ipv4Addr>,
+}
+
+/// What is asked over UDP, from a port that is kept: who asks from fresh ones meets no conntrack entry of before.
+pub(super) fn kept(asks: &[Ask], server: IpAddr) -> Vec<Ask> {
+    let right = asks.iter().filter(|ask| ask.server == server && !ask.tcp && ask.expect.is_some());
+    right.map(|ask| Ask { port: KEPT, ..ask.clone() }).collect()
 }
 
 /// Asks everything at once; gives back what failed, in one line each. Sockets are opened inside the namespaces and waited for
@@ -67,7 +77,8 @@ pub(super) fn look(asks: &[Ask]) -> Vec<String> {
     failed
         .map(|Exchange { ask, .. }| {
             let transport = if ask.tcp { "TCP" } else { "UDP" };
-            format!("{} -> {} over {transport} for {}", ask.from, ask.server, ask.name)
+            let port = if ask.port == KEPT { " from a port that it keeps" } else { "" };
+            format!("{} -> {} over {transport} for {}{port}", ask.from, ask.server, ask.name)
         })
         .collect()
 }
@@ -100,7 +111,7 @@ impl<'a> Exchange<'a> {
         let opened = if ask.tcp {
             connecting(server).map(|stream| Channel::Tcp(stream, false, Vec::new()))
         } else {
-            sent(server, &query).map(Channel::Udp)
+            sent(ask.port, server, &query).map(Channel::Udp)
         };
         let right = opened.is_err().then_some(false);
         Self { ask, id, query, channel: opened.unwrap_or(Channel::None), right }
@@ -155,8 +166,8 @@ impl<'a> Exchange<'a> {
     }
 }
 
-fn sent(server: SocketAddr, query: &[u8]) -> std::io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+fn sent(port: u16, server: SocketAddr, query: &[u8]) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
     socket.set_nonblocking(true)?;
     socket.connect(server)?;
     socket.send(query)?;

@@ -313,6 +313,7 @@ impl World {
                         netns: netns.clone(),
                         server,
                         tcp,
+                        port: 0,
                         name: "kubernetes.default.svc.cluster.local",
                         expect: Some(Ipv4Addr::new(10, 96, 0, 1)),
                     });
@@ -321,7 +322,7 @@ impl World {
             if node && external {
                 let name = "example.com";
                 let server = CLUSTER_DNS.into();
-                asks.push(Ask { from, netns, server, tcp: false, name, expect: None });
+                asks.push(Ask { from, netns, server, tcp: false, port: 0, name, expect: None });
             }
         }
         asks

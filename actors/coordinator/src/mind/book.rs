@@ -43,7 +43,6 @@ impl CoordinatorMind {
         let held: BTreeMap<&str, _> = view.incidents.iter().map(|i| (i.name.as_str(), i)).collect();
         // Deleted by a person: forgotten, and opened anew if its ground stands.
         self.book.retain(|name, incident| incident.version.is_none() || held.contains_key(name.as_str()));
-        self.take_breaker(now, view);
         for stored in &view.incidents {
             match self.book.get_mut(&stored.name) {
                 Some(known) => {

@@ -19,7 +19,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ use nameward_messages::pods::ContainerOomKilled;
 use nameward_messages::remedy::RemedyRecord;
 use nameward_messages::report::NodeOrders;
 use nameward_messages::verdict::{Subject, VerdictKey};
-use nameward_messages::{Mono, NodeName, Now};
+use nameward_messages::{Mono, NodeName, Now, PodUid};
 
 pub use nodes::NodeState;
 pub use proxy::ProxyPod;
@@ -197,10 +197,13 @@ pub struct CoordinatorMind {
     quiet: BTreeMap<VerdictKey, Mono>,
     /// No write about this object before this moment.
     hold: BTreeMap<Written, Mono>,
-    /// The cool-down runs from here: the start, the Lease gained, the last moment without quorum or with a rollout.
+    /// The cool-down runs from here: the start, the Lease gained, the last moment without quorum or with a rollout,
+    /// or a CoreDNS pod that was new.
     calm_since: Option<Mono>,
     /// The last act made things worse: no shared remedy until then.
     breaker_until: Option<Mono>,
+    /// Acts that made things worse and are in the ladders: when each was written down, by its writer's clock.
+    worse_seen: BTreeSet<jiff::Timestamp>,
     /// Seconds on the wall clock make request ids unique over restarts; this within a second.
     requests: u32,
     asked_before: usize,
@@ -243,6 +246,7 @@ impl CoordinatorMind {
             hold: BTreeMap::new(),
             calm_since: None,
             breaker_until: None,
+            worse_seen: BTreeSet::new(),
             requests: 0,
             asked_before: 0,
             due: None,
@@ -307,7 +311,10 @@ impl CoordinatorMind {
             self.claims.learn(now.mono, &view, stale_after);
             self.kills.learn(now, &view);
             let quorum = Quorum::count(now.mono, &view, &self.freshness, stale_after);
-            if view.rollout.in_progress || (quorum.expected > 0 && !listened(&view, now.mono, stale_after)) {
+            let moved = self.view.as_ref().is_some_and(|before| moved(before, &view));
+            let storm = quorum.expected > 0 && !listened(&view, now.mono, stale_after);
+            self.take_breaker(now, &view);
+            if view.rollout.in_progress || moved || storm {
                 self.calm_since = Some(now.mono);
             }
         }
@@ -351,6 +358,13 @@ impl CoordinatorMind {
         self.hold.insert(what, now + WRITE_AGAIN);
         true
     }
+}
+
+/// Whether CoreDNS was rolled out or replaced between two views: neither need show a rollout that was short.
+fn moved(before: &ClusterView, after: &ClusterView) -> bool {
+    let template = |view: &ClusterView| view.workload.as_ref().map(|w| (w.uid.clone(), w.generation));
+    let known = |uid: &PodUid| before.pods.iter().any(|p| p.uid == *uid);
+    template(before).is_some_and(|was| template(after) != Some(was)) || !after.pods.iter().all(|p| known(&p.uid))
 }
 
 /// Whether most nodes can be listened to at all: when they cannot, it is a storm, and the cool-down begins when it ends.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nameward_messages::cluster_view::{ClusterView, IncidentView};
+use nameward_messages::cluster_view::{ClusterView, DnsPodView, IncidentView};
 use nameward_messages::plan::{IncidentPhase, Plan, PlanEnd, SharedAct, SharedRemedyTells};
 use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome};
 use nameward_messages::report::RequestOrder;
@@ -69,8 +69,8 @@ pub(super) struct Active {
     pub(super) asking: Option<Asking>,
     /// The remedy that was handed over, and whether it takes a replica away again; `None` while the nodes are asked.
     pub(super) act: Option<(RemedyKind, bool)>,
-    /// CoreDNS pods that were good before the act, if that was asked.
-    pub(super) good_before: u32,
+    /// CoreDNS pods that were good before the act; `None` when another leader or an earlier life acted.
+    pub(super) good_before: Option<u32>,
     /// CoreDNS pods that were good after it, by the last question that the majority answered.
     pub(super) good_after: Option<u32>,
 }
@@ -78,7 +78,7 @@ pub(super) struct Active {
 impl Active {
     /// Nothing is handed over yet.
     pub(super) fn new(incident: String, stage: Stage) -> Self {
-        Self { incident, stage, asking: None, act: None, good_before: 0, good_after: None }
+        Self { incident, stage, asking: None, act: None, good_before: None, good_after: None }
     }
 
     /// The incident is the executor's to write.
@@ -146,7 +146,7 @@ impl CoordinatorMind {
         match self.corroborated(now, view, &incident, &asking, &heard) {
             Ok((act, good)) => {
                 if let Some(active) = &mut self.active {
-                    active.good_before = good;
+                    active.good_before = Some(good);
                 }
                 self.hand_over(now, &incident, act, asking.at + ANSWERS_STAND, out);
             }
@@ -235,7 +235,7 @@ impl CoordinatorMind {
         deadline: Mono,
         out: &mut Vec<Output>,
     ) {
-        let good_before = self.active.as_ref().map_or(0, |active| active.good_before);
+        let good_before = self.active.as_ref().and_then(|active| active.good_before);
         let undo = matches!(act, SharedAct::LowerReplicas { .. });
         let (kind, subject) = match &act {
             SharedAct::EvictPod { .. } => (RemedyKind::EvictPod, incident.spec.subject.clone()),
@@ -247,6 +247,8 @@ impl CoordinatorMind {
         };
         let stage = Stage::Handed { since: now.mono };
         let active = Active::new(incident.name.clone(), stage);
+        // Where nobody was asked, what is ready and not known to be sick passes for good.
+        let good_before = good_before.or_else(|| (kind != RemedyKind::EvictPod).then(|| self.passing_for_good(kind)));
         self.active = Some(Active { act: Some((kind, undo)), good_before, ..active });
         if let Some(known) = self.book.get_mut(&incident.name) {
             known.doubts = 0;
@@ -298,7 +300,7 @@ impl CoordinatorMind {
             PlanEnd::Done => {
                 incident.phase = IncidentPhase::Verifying;
                 incident.intent = None;
-                let good_before = self.active.as_ref().filter(|_| mine).map_or(0, |a| a.good_before);
+                let good_before = self.active.as_ref().filter(|_| mine).and_then(|a| a.good_before);
                 incident.idle_since = now.mono;
                 let act = act.or_else(|| incident.last_act().map(|kind| (kind, false)));
                 self.active = Some(Active { act, good_before, ..Active::new(name.to_owned(), verify) });
@@ -334,6 +336,17 @@ impl CoordinatorMind {
                 if undo { "the added replica cannot be taken away" } else { "the remedy cannot be carried out" };
             self.escalate(now, name, because, &view, out);
         }
+    }
+
+    /// CoreDNS pods that are ready and that no open incident names, before a raise of memory, about which nobody is asked.
+    fn passing_for_good(&self, kind: RemedyKind) -> u32 {
+        let Some(view) = self.view.as_ref().filter(|_| kind == RemedyKind::RaiseMemory) else { return 0 };
+        let named = |pod: &DnsPodView| {
+            let subject = Subject::pod(&pod.key, &pod.uid);
+            self.book.values().any(|i| i.open() && i.spec.subject == subject)
+        };
+        let good = view.pods.iter().filter(|p| p.ready && !p.terminating && !named(p)).count();
+        u32::try_from(good).unwrap_or(u32::MAX)
     }
 
     fn wait_for_executor(&mut self, now: Now, view: &ClusterView, since: Mono) {

@@ -22,6 +22,11 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 const BREAKER: Duration = nameward_config::ceilings::BREAKER;
 /// How the ladder says so: the breaker is found again by it.
 const WORSE: &str = "fewer CoreDNS pods are good than before: shared remedies rest for 10 minutes";
+/// The same of an act of another leader or an earlier life: what the nodes had answered before it is gone.
+const PERHAPS_WORSE: &str =
+    "fewer CoreDNS pods are good than may have been before the act: shared remedies rest for 10 minutes";
+/// Wall clocks of those who led one after another differ by this much at most.
+const CLOCKS: Duration = Duration::from_secs(15 * 60);
 
 impl CoordinatorMind {
     pub(super) fn verify(&mut self, now: Now, view: &ClusterView, until: Mono, next: Mono, out: &mut Vec<Output>) {
@@ -37,7 +42,7 @@ impl CoordinatorMind {
             if !self.claims.all().contains_key(&incident.key()) {
                 self.verified(now, &active.incident, kind, out);
             } else if now.mono >= until {
-                self.ineffective(now, &active.incident, (kind, false), view, out);
+                self.ineffective(now, &active.incident, (kind, None), view, out);
             }
             return;
         }
@@ -66,7 +71,9 @@ impl CoordinatorMind {
             active.good_after = good_after;
         }
         if now.mono >= until {
-            let worse = good_after.is_some_and(|good| good < active.good_before);
+            let before = active.good_before.unwrap_or_else(|| self.good_at_most(view, &incident, kind));
+            let worse = good_after.is_some_and(|good| good < before);
+            let worse = worse.then_some(if active.good_before.is_some() { WORSE } else { PERHAPS_WORSE });
             self.ineffective(now, &active.incident, (kind, worse), view, out);
             return;
         }
@@ -83,15 +90,35 @@ impl CoordinatorMind {
         }
     }
 
-    /// An act that made things worse under another leader or in an earlier life holds the breaker open here, too.
+    /// An act that made things worse under another leader or in an earlier life holds the breaker open here, too. It counts
+    /// from when it is first seen: whoever wrote it had another clock, and a rest too long is safe.
     pub(super) fn take_breaker(&mut self, now: Now, view: &ClusterView) {
-        let worse = |r: &&RemedyRecord| r.outcome == RemedyOutcome::Ineffective && r.detail == WORSE;
-        let last = view.incidents.iter().flat_map(|i| &i.status.ladder).filter(worse).map(|r| r.at).max();
-        let Some(last) = last else { return };
-        let age = Duration::try_from(now.wall.duration_since(last)).unwrap_or_default();
-        let until = now.mono + BREAKER.saturating_sub(age);
-        if age < BREAKER && self.breaker_until.is_none_or(|known| now.mono >= known) {
-            self.breaker_until = Some(until);
+        let worse = |r: &&RemedyRecord| {
+            r.outcome == RemedyOutcome::Ineffective && (r.detail == WORSE || r.detail == PERHAPS_WORSE)
+        };
+        let told: BTreeSet<_> =
+            view.incidents.iter().flat_map(|i| &i.status.ladder).filter(worse).map(|r| r.at).collect();
+        // Of a time that is yet to come, the age is nought.
+        let age = |at| Duration::try_from(now.wall.duration_since(at)).unwrap_or_default();
+        if told.difference(&self.worse_seen).any(|at| age(*at) < BREAKER + CLOCKS) {
+            self.breaker_until = Some(now.mono + BREAKER);
+        }
+        self.worse_seen = told;
+    }
+
+    /// How many CoreDNS pods can have been good before an act of which nobody here knows: all that are wanted, but the one
+    /// that was evicted and those that are known to have been sick then.
+    fn good_at_most(&self, view: &ClusterView, incident: &Incident, kind: RemedyKind) -> u32 {
+        let wanted = view.workload.as_ref().map_or(1, |w| w.replicas.max(1));
+        let sick = self.sick_before(incident);
+        let listed = |p: &&DnsPodView| Some(&p.uid) != incident.spec.subject.uid.as_ref();
+        let sick = view.pods.iter().filter(listed).filter(|p| sick.contains(&Subject::pod(&p.key, &p.uid))).count();
+        let known = wanted.saturating_sub(u32::try_from(sick).unwrap_or(u32::MAX));
+        match kind {
+            RemedyKind::EvictPod => known.saturating_sub(1),
+            RemedyKind::RaiseMemory => known,
+            // A replica is added when none is good.
+            _ => 0,
         }
     }
 
@@ -148,18 +175,18 @@ impl CoordinatorMind {
         &mut self,
         now: Now,
         name: &str,
-        (kind, worse): (RemedyKind, bool),
+        (kind, worse): (RemedyKind, Option<&str>),
         view: &ClusterView,
         out: &mut Vec<Output>,
     ) {
         self.active = None;
-        if worse {
+        if worse.is_some() {
             self.breaker_until = Some(now.mono + BREAKER);
         }
         let within = self.config.remedy.verify_within.0.as_secs();
         let Some(incident) = self.book.get_mut(name) else { return };
-        let detail = if worse {
-            WORSE.to_owned()
+        let detail = if let Some(worse) = worse {
+            worse.to_owned()
         } else if kind == RemedyKind::AddReplica {
             format!(
                 "no CoreDNS pod answers the majority of the nodes {within} s after one was added: it is taken away again"

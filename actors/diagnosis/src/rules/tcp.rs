@@ -11,6 +11,9 @@ use crate::finding::{Finding, RuleResult, View, not, probe_line};
 use crate::matrix::Pick;
 use crate::rules::answers::twice;
 
+/// Rounds in a row.
+const STEADY: u32 = 3;
+
 /// `tcp-53-blocked`.
 pub fn judge(view: &View<'_>) -> RuleResult {
     let record = view.record;
@@ -64,6 +67,15 @@ pub fn judge(view: &View<'_>) -> RuleResult {
     }
     if servers == 1 && all_far && !host_gets_through {
         return RuleResult::RuledOut(format!("only {} cannot be reached over TCP: its node judges", first.target));
+    }
+    // What comes and goes on the way to one distant server meets either transport by chance: this one goes on and on.
+    let steady = |path: &&PathKey| {
+        let udp = PathKey { transport: Transport::Udp, ..(**path).clone() };
+        let fails = record.matrix.get(path).is_some_and(|s| s.bad_run >= STEADY);
+        fails && record.matrix.get(&udp).is_some_and(|s| s.good_run >= STEADY)
+    };
+    if servers == 1 && all_far && !lost.iter().filter(far).any(steady) {
+        return RuleResult::Waiting("whether TCP alone goes on failing is awaited".to_owned());
     }
     if !lost.iter().any(|path| twice(record, path)) {
         return RuleResult::Waiting("a second sample is awaited".to_owned());

@@ -33,6 +33,8 @@ pub struct Process {
     pub touched: Vec<Touch>,
     /// When a plan was told, and whether the view it came from was complete.
     pub plans: Vec<(Mono, bool)>,
+    /// Whether the view that the coordinator was told last was complete.
+    pub told_complete: bool,
     /// When a view was last complete, and when it last had a quorum.
     pub complete_at: Option<Mono>,
     pub quorum_at: Option<Mono>,
@@ -74,6 +76,7 @@ impl World {
             cut_off: false,
             touched: vec![],
             plans: vec![],
+            told_complete: false,
             complete_at: None,
             quorum_at: None,
             die_at_call: None,
@@ -171,11 +174,15 @@ impl World {
     pub fn tell_coordinator(&mut self, n: usize, input: Told) {
         let mut out = vec![];
         let now = self.now;
+        // It plans from what it was told, which may be older by one message than what is on its way to it.
+        if let Told::View(view) = &input {
+            self.processes[n].told_complete = view.complete;
+        }
         self.processes[n].coordinator.step(now, input, &mut out);
         for want in out {
             match &want {
                 Wants::Plan(plan) => {
-                    let complete = self.processes[n].view.as_ref().is_some_and(|v| v.complete);
+                    let complete = self.processes[n].told_complete;
                     self.processes[n].plans.push((now.mono, complete));
                     self.processes[n].log.push((now.mono, format!("plan {:?}", plan.act)));
                     self.tell_executor(n, Input::Plan(plan.clone()));

@@ -190,7 +190,7 @@ impl World {
             self.violate(Invariant::I13, format!("an act {left} s before the breaker closes"));
         }
         let well_before = self.well();
-        self.check.done.push(Done { at: self.now, p, kind, incident: mine, well_before });
+        self.check.done.push(Done { at: self.now, p, kind, incident: mine, well_before, verified: false });
         if kind == Kind::Evict
             && let Some((_, intent)) = &act.intent
             && let Some(uid) = intent.subject.uid.clone()
@@ -246,7 +246,7 @@ impl World {
         let Some(last) = self.check.done.last() else { return };
         let p = last.p;
         let (from, until) = (last.at + Duration::from_secs(20), last.at + self.true_span(p, verify));
-        if self.now < until || self.check.breaker.is_some_and(|open| open > last.at) {
+        if last.verified || self.now < until || self.check.breaker.is_some_and(|open| open > last.at) {
             return;
         }
         let before = last.well_before;
@@ -256,6 +256,23 @@ impl World {
         // The verification's own minds may have seen one pod more than the truth: a margin of none is enough only if it is clear.
         if most < before && self.now >= until + Duration::from_secs(30) {
             self.check.breaker = Some(until + BREAKER.mul_f64(0.74));
+        }
+    }
+
+    /// A coordinator calls its act verified: so it is, if as many pods were well while the nodes were asked as before the act.
+    pub(super) fn note_verified(&mut self, incident: &str) {
+        /// Between the nodes' probes and the word that rests on them.
+        const ASKED: Duration = Duration::from_secs(15);
+        let now = self.now;
+        let Some(last) = self.check.done.iter().rev().find(|done| done.incident == incident) else { return };
+        let (at, before) = (last.at, last.well_before);
+        let from = if now.since(at) > ASKED { now - ASKED } else { at };
+        let held = self.check.well.iter().rev().find(|(since, _)| *since <= from).map_or(0, |(_, well)| *well);
+        let lately = self.check.well.iter().filter(|(since, _)| *since > from).map(|(_, well)| *well);
+        if lately.max().unwrap_or(0).max(held) >= before {
+            let same =
+                self.check.done.iter_mut().filter(|done| done.incident == incident && at.since(done.at) <= STEPS);
+            same.for_each(|done| done.verified = true);
         }
     }
 

@@ -17,7 +17,10 @@ impl World {
     }
 
     /// A line that the coordinator wrote itself.
-    pub(crate) fn recorded(&mut self, p: usize, record: &RemedyRecord) {
+    pub(crate) fn recorded(&mut self, p: usize, incident: &str, record: &RemedyRecord) {
+        if record.outcome == RemedyOutcome::Verified {
+            self.note_verified(incident);
+        }
         if self.sabotage == Sabotage::NoBreaker && record.outcome == RemedyOutcome::Ineffective {
             self.panic(p, false);
         }

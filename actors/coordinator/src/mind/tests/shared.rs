@@ -249,6 +249,8 @@ fn a_raise_lowers_no_pod_and_answers_the_kills_before_it() {
     let mut rig = acting();
     rig.view.pods.push(pod("big", "node2", Some(1024 * MI)));
     rig.view.pods.push(pod("boundless", "node1", None));
+    // The cool-down begins anew with them.
+    rig.pass(60);
     rig.view.pods[0].containers[0].oom_killed_at = Some(rig.now.wall);
     rig.pass(40);
     let resized = |plan: &Plan| match &plan.act {
@@ -315,4 +317,93 @@ fn what_is_unexplained_beside_a_named_cause_opens_no_incident_of_its_own() {
         rig.phases(),
         [(Cause::CorednsUdpDead, IncidentPhase::Resolved), (Cause::Unexplained, IncidentPhase::Escalated)]
     );
+}
+
+/// Pod `a` was evicted and `c` came instead; then another process leads, whose clock is behind.
+fn led_by_another(bad: &[&str]) -> Rig {
+    let mut rig = until_planned();
+    let record = RemedyRecord {
+        kind: RemedyKind::EvictPod,
+        subject: Subject::pod(&key("a"), &"a".into()),
+        mode: Mode::Act,
+        outcome: RemedyOutcome::Done,
+        detail: "evicted".into(),
+        at: rig.now.wall,
+    };
+    rig.view.incidents[0].status.ladder.push(record);
+    rig.view.incidents[0].status.phase = IncidentPhase::Verifying;
+    rig.view.pods[0] = pod("c", "node1", Some(170 * MI));
+    rig.mind = CoordinatorMind::new(Arc::clone(&rig.mind.config));
+    rig.now.wall -= jiff::SignedDuration::from_mins(10);
+    rig.tell(Input::KillSwitch(KillSwitch::Off));
+    for _ in 0..70 {
+        answer(&mut rig, bad);
+        rig.pass(1);
+    }
+    rig
+}
+
+#[test]
+fn an_act_of_another_leader_that_made_things_worse_opens_the_breaker() {
+    for (bad, worse) in [(&["b", "c"][..], true), (&["c"][..], false)] {
+        let rig = led_by_another(bad);
+        assert_eq!(rig.phases()[0].1, IncidentPhase::Escalated);
+        assert_eq!(rig.mind.breaker_until.is_some(), worse, "{:#?}", rig.view.incidents[0].status.ladder);
+    }
+}
+
+#[test]
+fn the_breaker_of_another_leader_holds_whatever_the_clocks_say() {
+    for minutes in [-10, 0, 10] {
+        let before = led_by_another(&["b", "c"]);
+        let mut rig = acting();
+        rig.now = before.now;
+        rig.now.wall += jiff::SignedDuration::from_mins(minutes);
+        rig.view = before.view.clone();
+        rig.mind = CoordinatorMind::new(Arc::clone(&before.mind.config));
+        rig.tell(Input::KillSwitch(KillSwitch::Off));
+        rig.pass(590);
+        let open = |rig: &Rig| rig.mind.breaker_until.is_some_and(|until| rig.now.mono < until);
+        assert!(open(&rig), "{minutes}");
+        // Seen once, it counts once.
+        rig.pass(20);
+        assert!(!open(&rig), "{minutes}");
+    }
+}
+
+#[test]
+fn a_raise_of_memory_that_made_things_worse_opens_the_breaker() {
+    for (bad, worse) in [(&["a", "b"][..], true), (&[][..], false)] {
+        let mut rig = acting();
+        rig.view.pods[0].containers[0].oom_killed_at = Some(rig.now.wall);
+        rig.pass(40);
+        assert!(matches!(plans(&rig)[0].act, SharedAct::RaiseMemory { .. }));
+        end(&mut rig, PlanEnd::Done);
+        for _ in 0..65 {
+            answer(&mut rig, bad);
+            rig.pass(1);
+        }
+        assert_eq!(rig.mind.breaker_until.is_some(), worse, "{:#?}", rig.view.incidents[0].status.ladder);
+    }
+}
+
+#[test]
+fn a_rollout_that_no_view_shows_begins_the_cool_down_anew() {
+    let changes: [fn(&mut ClusterView); 2] = [
+        |view| view.workload.as_mut().unwrap().generation += 1,
+        |view| view.pods[1] = pod("c", "node2", Some(170 * MI)),
+    ];
+    for change in changes {
+        let mut rig = until_asked();
+        change(&mut rig.view);
+        rig.pass(1);
+        answer(&mut rig, &["a"]);
+        rig.pass(50);
+        assert!(plans(&rig).is_empty());
+        for _ in 0..60 {
+            answer(&mut rig, &["a"]);
+            rig.pass(1);
+        }
+        assert_eq!(plans(&rig).len(), 1);
+    }
 }

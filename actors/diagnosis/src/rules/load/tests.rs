@@ -120,8 +120,8 @@ fn a_process_that_is_coming_back_is_neither_stuck_nor_slow() {
     let returning = |world: World| {
         let mut record = world.record();
         let tcp = host_path(record.dns_pod(&uid(DNS_A)).unwrap(), ip("10.244.1.51"), Transport::Tcp);
-        let failed = observation(tcp.clone(), Outcome::ConnectedOnly, 95_000, Purpose::Confirm);
-        let at = Now::at(Duration::from_secs(95));
+        let failed = observation(tcp.clone(), Outcome::ConnectedOnly, 98_500, Purpose::Confirm);
+        let at = Now::at(Duration::from_millis(98_500));
         record.matrix.suspect(&Suspicion { at, path: tcp.clone(), observations: vec![failed] });
         record.matrix.observe(&observation(tcp, Outcome::Answered, 99_000, Purpose::Round));
         record
