@@ -27,6 +27,8 @@ pub(super) struct Observer {
     earlier: BTreeSet<String>,
     verdicts: BTreeSet<(Cause, Scope, String)>,
     phases: BTreeMap<String, (IncidentPhase, usize)>,
+    /// The last line of each incident's ladder.
+    last: BTreeMap<String, String>,
     told_failing: usize,
     clean_looks: u32,
     failing_looks: u32,
@@ -130,6 +132,7 @@ impl Observer {
                 .map(|r| format!("{} {} ({}): {}", r.kind, r.outcome.label(), r.mode.label(), r.detail))
                 .collect();
             let phase = (status.phase, rungs.len());
+            self.last.extend(rungs.last().map(|rung| (name.clone(), rung.clone())));
             if self.phases.insert(name, phase) != Some(phase) {
                 let text = format!("incident {} on {subject}: {:?}. {}", spec.cause, status.phase, status.summary);
                 let last = rungs.last().cloned().into_iter().collect();
@@ -169,7 +172,11 @@ impl Observer {
     pub(super) fn unsettled(&self) -> Vec<String> {
         let settled = [IncidentPhase::Resolved, IncidentPhase::Escalated];
         let open = self.phases.iter().filter(|(_, (phase, _))| !settled.contains(phase));
-        open.map(|(name, (phase, _))| format!("incident {name} is still {phase:?}")).collect()
+        open.map(|(name, (phase, _))| {
+            let last = self.last.get(name).map_or("nothing was tried or refused", String::as_str);
+            format!("incident {name} is still {phase:?}: {last}")
+        })
+        .collect()
     }
 
     /// Reads the API server's log.
