@@ -37,3 +37,6 @@ pub mod reporter;
 
 #[cfg(feature = "actor")]
 pub mod actor;
+
+#[cfg(test)]
+mod testing;

@@ -35,6 +35,8 @@ pub mod collect;
 #[cfg(feature = "io")]
 pub mod enter;
 #[cfg(feature = "io")]
+mod netlink;
+#[cfg(feature = "io")]
 pub mod podfile;
 #[cfg(feature = "io")]
 pub mod rtnl;

@@ -17,6 +17,7 @@ use crate::conntrack::{self, DumpError, Flow};
 use crate::enter::{EnterPool, Netns};
 use crate::facts::Reading;
 use crate::flows::{FlowGroup, Gather, MAX_GROUPS};
+use crate::netlink::{NESTED, attribute};
 
 /// Most entries that are kept.
 pub const MAX_FLOWS: usize = 4096;
@@ -175,8 +176,6 @@ const FILTER: u16 = 25;
 const ORIG_FLAGS: u16 = 1;
 /// The flag by which the filter looks at the destination address (net/netfilter/nf_internals.h).
 const BY_DESTINATION: u32 = 1 << 1;
-/// NLA_F_NESTED.
-const NESTED: u16 = 1 << 15;
 
 fn request(address: IpAddr, filtered: bool) -> Vec<u8> {
     let family = if address.is_ipv4() { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 };
@@ -201,16 +200,5 @@ fn request(address: IpAddr, filtered: bool) -> Vec<u8> {
     if let Some(field) = bytes.get_mut(..4) {
         field.copy_from_slice(&length);
     }
-    bytes
-}
-
-/// Length, type, value, padding to four bytes.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    let mut bytes = Vec::with_capacity(4 + value.len().next_multiple_of(4));
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
 }

@@ -15,6 +15,7 @@ use crate::collect::{Limits, flows_to};
 use crate::conntrack::Tuple;
 use crate::enter::EnterPool;
 use crate::facts::Reading;
+use crate::netlink::{NESTED, attribute};
 
 /// Most bytes of one dump.
 const BYTES: u64 = 16 << 20;
@@ -95,8 +96,7 @@ fn code(answer: &[u8]) -> Option<i32> {
     (kind == ERROR).then(|| code.saturating_neg())
 }
 
-/// NLA_F_NESTED, and the attributes of linux/netfilter/nfnetlink_conntrack.h.
-const NESTED: u16 = 1 << 15;
+/// Attributes of linux/netfilter/nfnetlink_conntrack.h.
 const TUPLE_ORIG: u16 = 1;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTO: u16 = 2;
@@ -139,17 +139,6 @@ fn request(original: &Tuple) -> Option<Vec<u8>> {
     bytes.extend([u8::try_from(family).ok()?, 0, 0, 0]);
     bytes.extend(body);
     Some(bytes)
-}
-
-/// Length, type, value, padding to four bytes.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    let mut bytes = Vec::with_capacity(4 + value.len().next_multiple_of(4));
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
 }
 
 #[cfg(test)]

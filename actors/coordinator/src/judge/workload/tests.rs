@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nameward_messages::cluster_view::{DnsPodView, NodeAgentView, NodeView, WorkloadKind, WorkloadView};
+use nameward_messages::cluster_view::{DnsPodView, NodeAgentView, NodeView, WorkloadView};
 use nameward_messages::pods::RolloutObserved;
 use nameward_messages::report::{NodeOrders, NodeReport, ReportedVerdict};
 use nameward_messages::verdict::Deferral;
@@ -15,24 +15,9 @@ fn now() -> Now {
     Now::at(Duration::from_secs(1_000))
 }
 
+/// One of its two pods is not ready.
 fn workload() -> WorkloadView {
-    WorkloadView {
-        kind: WorkloadKind::Deployment,
-        key: ObjectKey::new("kube-system", "coredns"),
-        uid: "w".into(),
-        resource_version: "1".into(),
-        replicas: 2,
-        ready: 1,
-        updated: 2,
-        available: 1,
-        generation: 1,
-        observed_generation: 1,
-        container: Some("coredns".into()),
-        memory_limit: None,
-        paused: false,
-        memory_owner: None,
-        replicas_owner: None,
-    }
+    WorkloadView { ready: 1, available: 1, ..crate::testing::workload() }
 }
 
 fn waits(name: &str, node: Option<&str>, seconds: u64, reason: &str) -> CorednsPodState {

@@ -1,31 +1,11 @@
 //! Breakers per layer, the one incident of many nodes, kube-proxy of one node, and the opt-in condition of nodes.
 
-use nameward_messages::cluster_view::{WorkloadKind, WorkloadView};
 use nameward_messages::guarding::{Breaker, RefusalReason};
 use nameward_messages::plan::{PlanEnd, SharedAct};
 use nameward_messages::remedy::Mode;
 
 use super::*;
-
-fn workload() -> WorkloadView {
-    WorkloadView {
-        kind: WorkloadKind::Deployment,
-        key: ObjectKey::new("kube-system", "coredns"),
-        uid: "w".into(),
-        resource_version: "1".into(),
-        replicas: 2,
-        ready: 2,
-        updated: 2,
-        available: 2,
-        generation: 1,
-        observed_generation: 1,
-        container: Some("coredns".into()),
-        memory_limit: None,
-        paused: false,
-        memory_owner: None,
-        replicas_owner: None,
-    }
-}
+use crate::testing::workload;
 
 /// So many nodes; every report is fresh and the cool-down is over.
 fn acting(nodes: usize, change: impl FnOnce(&mut Config)) -> Rig {

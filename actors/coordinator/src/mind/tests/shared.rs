@@ -1,6 +1,6 @@
 //! The one shared remedy: what is lost, late, half said or never ends.
 
-use nameward_messages::cluster_view::{DnsContainerView, WorkloadKind, WorkloadView};
+use nameward_messages::cluster_view::{DnsContainerView, WorkloadView};
 use nameward_messages::plan::{PlanEnd, SharedAct};
 use nameward_messages::remedy::Mode;
 use nameward_messages::report::RequestAnswer;
@@ -37,23 +37,7 @@ fn pod(name: &str, node: &str, limit: Option<u64>) -> DnsPodView {
 }
 
 fn workload(limit: u64) -> WorkloadView {
-    WorkloadView {
-        kind: WorkloadKind::Deployment,
-        key: key("coredns"),
-        uid: "w".into(),
-        resource_version: "1".into(),
-        replicas: 2,
-        ready: 2,
-        updated: 2,
-        available: 2,
-        generation: 1,
-        observed_generation: 1,
-        container: Some("coredns".into()),
-        memory_limit: Some(limit),
-        paused: false,
-        memory_owner: None,
-        replicas_owner: None,
-    }
+    WorkloadView { memory_limit: Some(limit), ..crate::testing::workload() }
 }
 
 /// Two nodes, a CoreDNS pod on each; every report is fresh and the cool-down is over.

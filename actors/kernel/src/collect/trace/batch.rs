@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use nameward_messages::targets::Transport;
 
+use crate::netlink::{NESTED, attribute};
 use crate::trace::TABLE;
 
 /// Priority of our chains: before conntrack and everything that iptables has.
@@ -36,8 +37,6 @@ const APPEND: u16 = 0x800;
 const DUMP: u16 = 0x300;
 /// `NFT_TABLE_F_OWNER`.
 const OWNER: u32 = 0x2;
-/// `NLA_F_NESTED`.
-const NESTED: u16 = 1 << 15;
 /// `NFT_META_NFTRACE`, `NFT_META_L4PROTO`, `NFT_REG_1`.
 const META_NFTRACE: u32 = 12;
 const META_L4PROTO: u32 = 16;
@@ -184,17 +183,6 @@ fn text(kind: u16, value: &str) -> Vec<u8> {
 
 fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
     attribute(NESTED | kind, value)
-}
-
-/// Length, kind, value, padding to four octets.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    let mut bytes = Vec::with_capacity(4 + value.len().next_multiple_of(4));
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
 }
 
 /// Messages, one behind the other.
