@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh Debian or Ubuntu machine that has rustup: `make demo` and `make test`.
-.PHONY: demo test setup build lint rules unit selection scenarios faults fuzz bench crds ladders manifests metrics rights seeds
+.PHONY: demo test setup build lint rules unit selection scenarios faults fuzz bench crds ladders configuration manifests metrics rights seeds
 
 CARGO ?= cargo
 NAMEWARD = $(or $(CARGO_TARGET_DIR),target)/debug/nameward
@@ -58,7 +58,7 @@ faults: build
 SEEDS ?= 1000
 FROM ?= 0
 seeds:
-	$(CARGO) run --quiet --profile seeds -- simulate --virtual --seeds $(SEEDS) --from $(FROM)
+	$(CARGO) run --profile seeds -- simulate --virtual --seeds $(SEEDS) --from $(FROM)
 
 # Every parser of what others write, for a bounded time: SECONDS each.
 SECONDS_EACH ?= 10
@@ -82,6 +82,10 @@ manifests:
 # docs/ladders.md, from the ladders.
 ladders:
 	NAMEWARD_WRITE_DOCS=1 $(CARGO) test --quiet -p nameward-config ladders
+
+# docs/configuration.md, from config/nameward.toml and the rules.
+configuration:
+	NAMEWARD_WRITE_DOCS=1 $(CARGO) test --quiet -p nameward-config reference
 
 # docs/metrics.md and the text that promtool lints, from the list of metrics.
 metrics:

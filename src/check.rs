@@ -16,16 +16,17 @@ use nameward_messages::health::Stage;
 use nameward_messages::namespaces::{NamespaceChanged, Vantage};
 use nameward_messages::probe::{Observation, PathKey, ProberTells, Purpose};
 use nameward_messages::verdict::{self, Deferral, DiagnosisTells, Verdict, VerdictKey};
+use nameward_outside::place::Place;
 use nameward_supervision::{Listener, RestartBudget, Supervisor, clock};
 use nameward_watcher::{Role, Tell};
 
-use crate::cli::{CheckArgs, Output};
+use crate::cli::{self, CheckArgs, Output};
 use crate::config::configure;
 use crate::exit::{Failure, Found};
 use crate::logging::Log;
 use crate::report::Report;
 use crate::wiring::{self, Ears, Parts};
-use crate::{output, run};
+use crate::{output, outside, run};
 
 /// How long the API may take to name anything to ask.
 const FIRST_ANSWER: Duration = Duration::from_secs(12);
@@ -50,21 +51,21 @@ pub(crate) struct Heard {
 }
 
 pub(crate) fn check(args: &CheckArgs) -> Result<Found, Failure> {
-    let form = args.output;
+    let (form, from) = (args.output, args.outside.clone());
     let outcome = configure(&args.cluster).and_then(|(_, config, warnings)| {
         Log::start_quietly(&config)?;
         warnings.iter().for_each(|warning| output::error(&format!("nameward: warning: {warning}")));
-        nameward_supervision::run(move || ask(config, form))
+        nameward_supervision::run(move || ask(config, form, from))
             .map_err(|e| Failure::could_not("the threads of the process cannot be started", e))?
     });
     if let (Err(failure), Output::Json) = (&outcome, form) {
         // Programs get one object in any case.
-        output::json(&serde_json::json!({"healthy": null, "error": failure.json()}));
+        failure.tell();
     }
     outcome
 }
 
-async fn ask(mut config: Config, form: Output) -> Result<Found, Failure> {
+async fn ask(mut config: Config, form: Output, from: cli::Outside) -> Result<Found, Failure> {
     // Rounds follow one another as fast as confirmation allows: this is asked once, by a person who waits.
     config.probe.interval = nameward_config::Period::secs(1).max(config.probe.timeout);
     let node = run::node_name(&config)?;
@@ -72,10 +73,14 @@ async fn ask(mut config: Config, form: Output) -> Result<Found, Failure> {
     let api = connection.server.clone();
     let pool = run::pool()?;
     let losses = Capabilities::find(&pool).losses();
+    let answered = answers(&connection).await;
+    if answered.is_ok() && outside::stands(&connection, &config, &from).await == Place::Outside {
+        return outside::check(&connection, &config, form, &from).await;
+    }
     if form == Output::Text {
         losses.iter().for_each(|loss| output::error(&format!("nameward: {loss}")));
     }
-    answers(&connection).await?;
+    answered?;
 
     let heard = Arc::new(Mutex::new(Heard::default()));
     let mut supervisor = Supervisor::new(RestartBudget::default());
@@ -220,7 +225,8 @@ fn ears(heard: &Arc<Mutex<Heard>>) -> Ears {
             DiagnosisTells::Matrix(_)
             | DiagnosisTells::Examined(_)
             | DiagnosisTells::Unmodelled(_)
-            | DiagnosisTells::Recovered(_) => {}
+            | DiagnosisTells::Recovered(_)
+            | DiagnosisTells::Way { .. } => {}
         })],
     }
 }

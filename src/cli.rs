@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "nameward", version, max_term_width = 110)]
 #[command(after_help = "Exit status: 0 healthy, 1 unhealthy, 2 usage or configuration, 3 could not find out.\n\n\
 Examples:\n  nameward check                       ask once from here and say what is wrong\n  \
+nameward status                      what the agents of a cluster say\n  \
 nameward diagnose shop/cart          explain one pod's DNS, packet by packet\n  \
 nameward simulate udp-dead           rehearse an incident without a cluster\n  \
 nameward run --config nameward.toml  the agent and the coordinator in one process")]
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Ask once from here (as root on a node: from every pod's namespace); print the matrix and verdicts.
     Check(CheckArgs),
+    /// What the agents and the coordinator of a cluster say: nodes, incidents, who leads.
+    Status(StatusArgs),
     /// Explain the DNS of one pod, namespace or node: what answers, the way of a packet, the cause, the remedy.
     Diagnose(DiagnoseArgs),
     /// Rehearse incidents in a simulated cluster on this machine; nothing outside of it is touched.
@@ -31,6 +34,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  nameward config check /etc/nameward/nameward.toml\n  \
 nameward config print > nameward.toml")]
     Config(ConfigArgs),
+    /// Ask a plan's questions, as a probe pod does; the answers go to standard output and to the pod's last words.
+    #[command(hide = true)]
+    Ask(AskArgs),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  nameward completions bash > /etc/bash_completion.d/nameward")]
     Completions(CompletionsArgs),
@@ -47,9 +53,29 @@ pub(crate) struct Cluster {
     /// Context in the kubeconfig; overrides `kubernetes.context`.
     #[arg(long, value_name = "NAME")]
     pub(crate) context: Option<String>,
+    /// Namespace of Nameward's own objects (Lease, kill switch, probe pods); overrides `kubernetes.namespace`.
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
     /// UDP port of the CoreDNS pods; overrides `discovery.udp_port`.
     #[arg(long, value_name = "PORT")]
     pub(crate) udp_port: Option<u16>,
+}
+
+/// What is done where this machine is no node of the cluster.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Outside {
+    /// Look from outside the cluster. Not stated: done where the API knows no node of this machine's name.
+    #[arg(long)]
+    pub(crate) outside: bool,
+    /// From outside: start short-lived probe pods in the cluster as well, read what they find and remove them.
+    #[arg(long)]
+    pub(crate) allow_pods: bool,
+    /// With --allow-pods: probe from this node, and from others that are named so. Not stated: up to three are chosen.
+    #[arg(long, requires = "allow_pods", value_name = "NODE")]
+    pub(crate) from_node: Vec<String>,
+    /// With --allow-pods: the image of the probe pods, of this very version.
+    #[arg(long, value_name = "IMAGE", default_value = nameward_outside::pods::IMAGE)]
+    pub(crate) probe_image: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -64,10 +90,12 @@ pub(crate) enum Role {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  nameward run --config /etc/nameward/nameward.toml\n  \
-nameward run --role agent\n  NAMEWARD_REMEDY_MODE=act nameward run --role coordinator")]
+nameward run --role agent\n  nameward run --kubeconfig ~/.kube/config --context staging\n  NAMEWARD_REMEDY_MODE=act nameward run --role coordinator")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) cluster: Cluster,
+    #[command(flatten)]
+    pub(crate) outside: Outside,
     /// Which half to run.
     #[arg(long, value_enum, default_value = "all")]
     pub(crate) role: Role,
@@ -79,13 +107,15 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  nameward check\n  nameward check --kubeconfig ~/.kube/config --context staging\n  \
-nameward check --output json | jq .verdicts"
+nameward check --allow-pods --from-node worker-3\n  nameward check --output json | jq .verdicts"
 )]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) cluster: Cluster,
+    #[command(flatten)]
+    pub(crate) outside: Outside,
     /// Table for people or JSON for programs.
-    #[arg(long, value_enum, default_value = "text")]
+    #[arg(long, short, value_enum, default_value = "text")]
     pub(crate) output: Output,
 }
 
@@ -135,7 +165,7 @@ pub(crate) struct FleetArgs {
     #[arg(long, requires = "in_virtual_time", value_name = "N")]
     pub(crate) nodes: Option<usize>,
     /// With --virtual: so many days of a healthy cluster with rollouts, drains and 1 % loss, in which nothing may be remedied.
-    #[arg(long, requires = "in_virtual_time", value_name = "N")]
+    #[arg(long, conflicts_with = "seeds", requires = "in_virtual_time", value_name = "N")]
     pub(crate) days: Option<u32>,
 }
 
@@ -151,7 +181,7 @@ pub(crate) struct SimulateArgs {
     #[arg(required_unless_present_any = ["all", "list", "in_virtual_time"])]
     pub(crate) scenario: Vec<String>,
     /// In virtual time instead: the minds of a whole fleet, one history per seed, every invariant judged after every event.
-    #[arg(long = "virtual", conflicts_with_all = ["scenario", "all", "list", "watch"])]
+    #[arg(long = "virtual", conflicts_with_all = ["scenario", "all", "list", "watch", "plane", "controls", "panics", "again", "strict"])]
     pub(crate) in_virtual_time: bool,
     #[command(flatten)]
     pub(crate) fleet: FleetArgs,
@@ -170,7 +200,7 @@ pub(crate) struct SimulateArgs {
     /// Write the page of faults, as docs/faults.md is one, if all pass.
     #[arg(long, requires = "all", value_name = "FILE")]
     pub(crate) faults_table: Option<PathBuf>,
-    /// Keep the simulated cluster running after the scenario, until Ctrl-C.
+    /// Serve the cluster's status pages on loopback, and keep it running after the scenario, until Ctrl-C.
     #[arg(long)]
     pub(crate) watch: bool,
     /// Check times as written; else threefold.
@@ -182,7 +212,7 @@ pub(crate) struct SimulateArgs {
     /// Each actor of each process panics once on the way.
     #[arg(long)]
     pub(crate) panics: bool,
-    /// Scenarios at once; 0: as cores allow.
+    /// Scenarios at once, or with --virtual threads; 0: as cores allow.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) jobs: usize,
     /// Run what did not pass once more when all others are done, and say so: on a busy machine times are not kept.
@@ -219,6 +249,25 @@ pub(crate) enum ConfigCommand {
     /// Print the JSON schema, for editors.
     #[command(after_help = "Example:\n  nameward config schema > nameward.schema.json")]
     Schema,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  nameward status\n  kubectl nameward status --context staging\n  \
+nameward status --output json | jq '.nodes[] | select(.state != \"healthy\")'\n\n\
+Exit status: 0 healthy, 1 a node is unhealthy or an incident is open, 2 usage or configuration,\n\
+3 could not find out: no API, not installed, or fewer than 60 % of the nodes say how they are.")]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+    /// Tables for people or JSON for programs.
+    #[arg(long, short, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AskArgs {
+    /// The plan, as JSON.
+    pub(crate) plan: String,
 }
 
 #[derive(Debug, Args)]

@@ -99,6 +99,7 @@ pub(crate) fn configure(cluster: &Cluster) -> Result<(Source, Config, Vec<String
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
     lay_over("NAMEWARD_KUBERNETES_KUBECONFIG", path(&cluster.kubeconfig));
     lay_over("NAMEWARD_KUBERNETES_CONTEXT", cluster.context.clone());
+    lay_over("NAMEWARD_KUBERNETES_NAMESPACE", cluster.namespace.clone());
     lay_over("NAMEWARD_DISCOVERY_UDP_PORT", cluster.udp_port.map(|p| p.to_string()));
     let file = cluster.config.clone();
     let (source, loaded) = Source::open(file.clone(), env).map_err(|p| told(file.as_deref(), &p))?;

@@ -11,9 +11,23 @@ use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 
 use crate::exit::Failure;
 
+#[cfg(feature = "otel")]
+mod otlp;
+
 /// The log, set up.
 pub(crate) struct Log {
     filter: reload::Handle<EnvFilter, Registry>,
+    #[cfg(feature = "otel")]
+    export: Option<opentelemetry_sdk::logs::SdkLoggerProvider>,
+}
+
+/// What was not sent yet is sent before the process ends.
+#[cfg(feature = "otel")]
+impl Drop for Log {
+    fn drop(&mut self) {
+        let Some(Err(error)) = self.export.take().map(|export| export.shutdown()) else { return };
+        tracing::warn!(%error, "the last lines may not have reached the collector");
+    }
 }
 
 impl Log {
@@ -37,6 +51,11 @@ impl Log {
         let filter = filter(level).map_err(Failure::usage)?;
         let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         let (filter, handle) = reload::Layer::new(filter);
+        #[cfg(feature = "otel")]
+        let (filter, export) = match otlp::export()? {
+            Some((layer, export)) => (filter.and_then(layer).boxed(), Some(export)),
+            None => (filter.boxed(), None),
+        };
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
         let lines = match format {
             LogFormat::Text => lines.boxed(),
@@ -45,7 +64,11 @@ impl Log {
         let set = tracing_subscriber::registry().with(filter).with(lines).try_init();
         set.map_err(|e| Failure::could_not("the log cannot be set up", e))?;
         std::panic::set_hook(Box::new(panicked));
-        Ok(Self { filter: handle })
+        Ok(Self {
+            filter: handle,
+            #[cfg(feature = "otel")]
+            export,
+        })
     }
 
     /// Puts another level in force.

@@ -2,6 +2,7 @@
 //!
 //! One file per command; `wiring` says who tells whom. No decision is taken in this crate.
 
+mod ask;
 mod check;
 mod cli;
 mod completions;
@@ -10,14 +11,15 @@ mod diagnose;
 mod exit;
 mod logging;
 mod output;
+mod outside;
+mod plugin;
 mod report;
 mod run;
 mod simulate;
+mod status;
 mod wiring;
 
 use std::process::ExitCode;
-
-use clap::Parser as _;
 
 fn main() -> ExitCode {
     // The processes of a simulation's lab (pod holders, DNS servers) are this binary under other names;
@@ -26,13 +28,15 @@ fn main() -> ExitCode {
     if let Some(code) = nameward_simulations::hidden(&args) {
         return code;
     }
-    let cli = match cli::Cli::try_parse_from(args) {
+    let cli = match plugin::parsed(args) {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
     };
     let outcome = match &cli.command {
         cli::Command::Run(args) => run::run(args),
         cli::Command::Check(args) => check::check(args),
+        cli::Command::Status(args) => status::status(args),
+        cli::Command::Ask(args) => ask::ask(args),
         cli::Command::Diagnose(args) => diagnose::diagnose(args),
         cli::Command::Simulate(args) => simulate::simulate(args),
         cli::Command::Config(args) => config::config(args),

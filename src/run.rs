@@ -11,16 +11,18 @@ use nameward_messages::NodeName;
 use nameward_messages::health::ActorName;
 
 use nameward_metrics::{About, ConfigReload, MetricsInput, Pages, bind};
+use nameward_outside::place::Place;
 use nameward_supervision::{Outlet, RestartBudget, Supervisor, fan_out};
 use nameward_watcher::Role;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::cli::{Role as CliRole, RunArgs};
+use crate::cli::{Outside, Role as CliRole, RunArgs};
 use crate::config::configure;
 use crate::exit::{Failure, Found};
 use crate::logging::Log;
+use crate::outside;
 use crate::wiring::{self, Parts, Reconfigure};
 
 /// Threads that enter namespaces, and jobs that may wait for them.
@@ -37,8 +39,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<Found, Failure> {
         tracing::warn!("{warning}");
     }
     let panics = args.rehearse_panic.iter().map(|text| rehearsal(text)).collect::<Result<Vec<_>, _>>()?;
-    let role = args.role;
-    nameward_supervision::run(move || serve(config, source, log, role, panics))
+    let (role, from) = (args.role, args.outside.clone());
+    nameward_supervision::run(move || serve(config, source, log, (role, from), panics))
         .map_err(|e| Failure::could_not("the threads of the process cannot be started", e))?
 }
 
@@ -83,17 +85,29 @@ async fn serve(
     config: Config,
     source: Source,
     log: Log,
-    role: CliRole,
+    (role, from): (CliRole, Outside),
     panics: Vec<(ActorName, u64)>,
 ) -> Result<Found, Failure> {
     let node = node_name(&config)?;
-    let (role, role_name) = match role {
-        CliRole::Agent => (Role::Agent, "agent"),
-        CliRole::Coordinator => (Role::Coordinator, "coordinator"),
-        CliRole::All => (Role::All, "all"),
-    };
     let endpoint = bind(config.metrics.listen).map_err(|e| Failure::outside(&e))?;
     let connection = connect(&config).await?;
+    // A coordinator may stand anywhere; an agent has a node under it.
+    let place = match role {
+        CliRole::Coordinator => Place::Inside,
+        CliRole::Agent | CliRole::All => outside::stands(&connection, &config, &from).await,
+    };
+    let (role, role_name) = match (role, place) {
+        (CliRole::Agent, Place::Inside) => (Role::Agent, "agent"),
+        (CliRole::Coordinator, _) => (Role::Coordinator, "coordinator"),
+        (CliRole::All, Place::Inside) => (Role::All, "all"),
+        (CliRole::All, Place::Outside) => (Role::Coordinator, "coordinator"),
+        (CliRole::Agent, Place::Outside) => {
+            return Err(Failure::usage(format!(
+                "an agent needs a node of the cluster under it, and this is none ({node} is not known there); \
+                 run --role coordinator or all from outside, or set kubernetes.node_name"
+            )));
+        }
+    };
     let pool = pool()?;
     let losses = if role.agent() { Capabilities::find(&pool).losses() } else { Vec::new() };
     for loss in &losses {
@@ -112,6 +126,10 @@ async fn serve(
         Pages::new(about, supervisor.board()).map_err(|e| Failure::could_not("the metrics cannot be registered", e))?;
     let server = endpoint.serve(pages.clone());
     let config = Arc::new(config);
+    if place == Place::Outside {
+        tracing::info!("this machine is no node of the cluster: cluster DNS is looked at from outside");
+        tokio::spawn(outside::watch::watch(connection.clone(), Arc::clone(&config), from));
+    }
     let parts = Parts { config: Arc::clone(&config), node, role, connection, pool };
     let (reconfigure, metrics) = wiring::start(&mut supervisor, &parts, &pages);
     metrics.tell(MetricsInput::Losses(losses));

@@ -17,7 +17,7 @@ mod fleet;
 
 pub(crate) fn simulate(args: &SimulateArgs) -> Result<Found, Failure> {
     if args.in_virtual_time {
-        return fleet::simulate(&args.fleet, args.output);
+        return fleet::simulate(&args.fleet, args.jobs, args.output);
     }
     if args.list {
         return list(args.output);
@@ -80,7 +80,7 @@ fn round(scenarios: &[Scenario], options: Options, jobs: usize, form: Output) ->
             }
             (Output::Json, Told::Result(result)) => output::json(result),
             (Output::Json, Told::Entry(entry)) => progress(&format!("{name}: {}", entry.text)),
-            (_, Told::Healthy) => {}
+            (_, Told::Healthy | Told::Page { .. }) => {}
             (_, Told::Failed(why)) => {
                 broken.push(index);
                 output::error(&format!("nameward: {name}: {why}"));

@@ -321,8 +321,9 @@ fn start_agent(
 
     let records: Vec<Listener<RemedyRecord>> =
         vec![to(&reporter, ReporterMessage::Remedy), to(metrics, MetricsInput::Remedy)];
-    let wiring =
-        NodeWiring::new(parts.node.clone(), parts.pool.clone(), records, to(&core.prober.0, ProberMessage::Request));
+    let refusals = vec![to(metrics, |(kind, reason)| MetricsInput::Refused { kind, reason })];
+    let prober = to(&core.prober.0, ProberMessage::Request);
+    let wiring = NodeWiring::new(parts.node.clone(), parts.pool.clone(), records, refusals, prober);
     let config = Arc::clone(&parts.config);
     supervisor.start(node_inbox, move || NodeRemedyActor::new(&config, wiring.clone()));
 

@@ -9,6 +9,8 @@ pub const SHARED_EVERY: Duration = Duration::from_secs(300);
 pub const SHARED_PER_HOUR: u32 = 3;
 /// Repairs of one node are at least this far apart.
 pub const NODE_EVERY: Duration = Duration::from_secs(600);
+/// Repairs of nodes begin at least this far apart in the whole cluster.
+pub const NODES_EVERY: Duration = Duration::from_secs(10);
 /// Most tries of one remedy on one target.
 pub const TRIES_PER_TARGET: u32 = 3;
 /// A memory limit is never set above this.
@@ -23,6 +25,8 @@ pub const BREAKER: Duration = Duration::from_secs(600);
 pub const STORM_PERCENT: u32 = 20;
 /// See [`STORM_PERCENT`].
 pub const STORM_NODES: u32 = 3;
+/// A node that was repaired within this time counts among those with the same fault: what spreads slowly is not repaired node by node.
+pub const STORM_WINDOW: Duration = Duration::from_secs(600);
 
 /// The fewest ready CoreDNS pods that an act may leave.
 #[must_use]

@@ -134,7 +134,9 @@ impl When {
             Self::OomConfirmed => "the API's own container status says OOMKilled at the limit in force",
             Self::WithinCap => "the new limit is above the old one and not above `remedy.memory_cap`",
             Self::OneNodeOnly => "no other node shows the same cause",
-            Self::Permit => "the node holds a permit of the coordinator, and its last repair was 10 minutes ago",
+            Self::Permit => {
+                "the coordinator has given the node its turn for this cause, and its last repair was 10 minutes ago"
+            }
         }
     }
 }
@@ -145,8 +147,8 @@ pub const COMMON: &[&str] = &[
     "no kill switch: the policy ConfigMap can be read and does not say `paused`, the local file is not there, the workload is not annotated `nameward.dev/paused`",
     "reports of at least `coordinator.quorum_percent` of the expected nodes are fresh (never less than 60 %)",
     "no rollout of CoreDNS is under way, and `remedy.cool_down` has passed since the start and since the last storm",
-    "the budgets: one shared remedy in 5 minutes, three in an hour, three tries for a target; one repair in 10 minutes for a node",
-    "the breaker of its layer is closed: for shared remedies none made things worse in the last 10 minutes; for repairs of nodes fewer than three nodes, or at most 20 %, have the same fault",
+    "the budgets: one shared remedy in 5 minutes, three in an hour, three tries for a target (for a node: in a day); one repair in 10 minutes for a node, and one after-care",
+    "the breaker of its layer is closed: for shared remedies none made things worse in the last 10 minutes; for repairs of nodes fewer than half of the nodes have the same fault, and fewer than three or at most 20 % of them, those that were repaired in the last 10 minutes included",
     "no other shared remedy is in flight or not verified yet",
 ];
 
@@ -242,6 +244,15 @@ const REPAIR: Rung = Rung {
 #[must_use]
 pub fn rung(remedy: RemedyKind) -> Option<&'static Rung> {
     RUNGS.iter().find(|rung| rung.remedy == remedy)
+}
+
+/// Whether a node is changed for this cause. Entries of conntrack that lead nowhere are no part of how a node is set up, and one pod that
+/// goes leaves them on many nodes at once.
+#[must_use]
+pub fn changes_nodes(cause: Cause) -> bool {
+    let changes =
+        |kind: &RemedyKind| *kind != RemedyKind::DropConntrack && rung(*kind).is_some_and(|rung| rung.by == By::Agent);
+    built_in(cause).iter().any(changes)
 }
 
 /// The rungs of a cause below a person, as they are built in.

@@ -6,6 +6,9 @@ pub mod ceilings;
 mod env;
 pub mod ladders;
 pub mod load;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+mod reference;
 mod rules;
 mod schema;
 pub mod settings;

@@ -9,11 +9,21 @@ use crate::{ceilings, ladders};
 /// The key and what is wrong with it, for every rule that is broken.
 pub(crate) fn check(c: &Config) -> Vec<(Cow<'static, str>, String)> {
     let mut broken = Vec::new();
-    let mut must = |holds: bool, key: &'static str, what: String| {
+    every(c, |holds, key, what| {
         if !holds {
             broken.push((Cow::Borrowed(key), what));
         }
-    };
+    });
+    for (cause, chosen) in &c.remedy.ladders {
+        if let Some(what) = ladders::fault(*cause, chosen) {
+            broken.push((Cow::Owned(format!("remedy.ladders.{cause}")), what));
+        }
+    }
+    broken
+}
+
+/// Tells every rule of single keys: whether it holds, its key, and what must be.
+pub(crate) fn every(c: &Config, mut must: impl FnMut(bool, &'static str, String)) {
     let (probe, remedy, coordinator) = (&c.probe, &c.remedy, &c.coordinator);
 
     must(probe.interval.0 >= Duration::from_secs(1), "probe.interval", "must be at least 1s".into());
@@ -147,12 +157,6 @@ pub(crate) fn check(c: &Config) -> Vec<(Cow<'static, str>, String)> {
             format!("`{level}` is not one of {}", LEVELS.join(", ")),
         );
     }
-    for (cause, chosen) in &remedy.ladders {
-        if let Some(what) = ladders::fault(*cause, chosen) {
-            broken.push((Cow::Owned(format!("remedy.ladders.{cause}")), what));
-        }
-    }
-    broken
 }
 
 /// Said of what is held whatever the configuration says.

@@ -205,10 +205,10 @@ pub struct Coordinator {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
-    /// Address of `/metrics`, `/healthz`, `/readyz` and `/state`.
+    /// Address of `/metrics`, `/healthz` and `/readyz`, the status page (`/`), `/status.json` and `/state`.
     #[schemars(extend("format" = "ip-port"))]
     pub listen: SocketAddr,
-    /// `false`: `/state` answers to loopback alone.
+    /// `false`: the status page, `/status.json` and `/state` answer to loopback alone. `true`: to whoever reaches the port.
     pub open_state: bool,
 }
 

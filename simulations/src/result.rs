@@ -106,4 +106,11 @@ pub enum Told {
     Result(ScenarioResult),
     /// It could not be carried out; the chain of reasons.
     Failed(String),
+    /// A status page replies to a request: for whoever asked, and nobody else.
+    Page {
+        /// Of which request.
+        id: u64,
+        /// The whole reply.
+        text: String,
+    },
 }

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 
 mod action;
 mod check;
+mod incident;
 pub(crate) mod line;
 mod topology;
 
-pub use self::action::{Action, Patch, Step};
+pub use self::action::{Action, Moment, Patch, Role, Step, Trouble};
+pub use self::incident::ExpectIncident;
 pub use self::topology::{Plane, Replicas, Topology};
 
 /// The scenarios that come with the binary: every file of `scenarios/`, by name.
@@ -74,6 +76,15 @@ pub struct Expect {
     /// Some agent must have recorded that what failed healed before a cause was named.
     #[serde(default)]
     pub recorded: bool,
+    /// Texts that must have stood in incidents: in their summaries or in lines of their ladders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<String>,
+    /// What must stand in incidents in the end: refusals, calls, phases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incident: Vec<ExpectIncident>,
+    /// So many incidents must stand in the end, before the faults are lifted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_incidents: Option<u8>,
     /// `nameward check` on the node of the one expected verdict must name it as well. False where one node cannot know.
     #[serde(default = "yes")]
     pub check: bool,
@@ -113,6 +124,9 @@ pub struct ExpectRemedy {
     pub kind: RemedyKind,
     /// On what, named as in a verdict.
     pub subject: String,
+    /// Not before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Period>,
     /// Only in these data planes; in all of the scenario's if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub planes: Vec<Plane>,
@@ -205,6 +219,7 @@ impl Scenario {
         one.inject.retain(|step| here(&step.planes));
         one.expect.verdict.retain(|verdict| here(&verdict.planes));
         one.expect.remedy.retain(|remedy| here(&remedy.planes));
+        one.expect.incident.retain(|incident| here(&incident.planes));
         one
     }
 
@@ -241,7 +256,9 @@ impl Scenario {
     #[must_use]
     pub fn leaves_no_trace(&self) -> bool {
         let expect = &self.expect;
-        expect.lifts && expect.remedy.is_empty() && expect.recover_within.is_none() && !expect.disturbance
+        let told = !expect.told.is_empty() || !expect.incident.is_empty();
+        let meddled = told || self.inject.iter().any(|step| step.once.is_some());
+        expect.lifts && expect.remedy.is_empty() && expect.recover_within.is_none() && !expect.disturbance && !meddled
     }
 
     /// Whether two scenarios want the same cluster and the same configuration.
@@ -263,14 +280,21 @@ impl Scenario {
     /// None where no remedy is expected in the first place.
     #[must_use]
     pub fn with_remedies_off(&self) -> Option<Self> {
-        // A repair that does not begin cannot be cut off.
-        let cut_off = self.inject.iter().any(|step| matches!(step.action, Action::KillAgentInRepair { .. }));
+        // A remedy that does not begin cannot be cut off.
+        let cut_off = self
+            .inject
+            .iter()
+            .any(|step| step.once.is_some() || matches!(step.action, Action::KillAgentInRepair { .. }));
         if self.expect.remedy.is_empty() || cut_off {
             return None;
         }
         let mut off = self.clone();
         off.name = format!("{}/remedies-off", self.name);
         off.expect.remedy.clear();
+        // What is told of remedies is not told then.
+        off.expect.told.clear();
+        off.expect.incident.clear();
+        off.expect.open_incidents = None;
         off.expect.recover_within = None;
         off.expect.settle = Period::secs(15);
         // Kills for want of memory are remembered for longer than the fault lasts.

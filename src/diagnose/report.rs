@@ -84,11 +84,23 @@ pub(super) struct Named {
     pub confidence: Confidence,
     pub evidence: Vec<Evidence>,
     pub ruled_out: Vec<RuledOut>,
+    /// The first rung of its ladder, as configured; `null`: a person must act.
     pub remedy: Option<&'static str>,
     pub mode: Option<Mode>,
+    /// Every rung, in the order in which they are looked at.
+    pub ladder: Vec<Rung>,
     pub command: String,
     pub worse: &'static [&'static str],
     pub runbook: String,
+}
+
+/// What may be tried, and whether it would be.
+#[derive(Debug, Serialize)]
+pub(super) struct Rung {
+    pub remedy: &'static str,
+    pub mode: Mode,
+    /// Whose act it is: `coordinator` or `agent`.
+    pub by: &'static str,
 }
 
 /// A cause that stands on the node and does not concern the subject.
@@ -198,6 +210,13 @@ fn named(finding: &Finding, surveyed: &Surveyed, config: &Config) -> Named {
     }
     let service = record.targets.service.as_ref().and_then(|service| service.cluster_ips.first());
     known.extend(service.map(|ip| ("SERVICE_IP", ip.to_string())));
+    let rungs = config.remedy.ladder(finding.cause);
+    let rung = |kind: &RemedyKind| Rung {
+        remedy: kind.id(),
+        mode: config.remedy.mode_of(*kind),
+        by: if kind.shared() { "coordinator" } else { "agent" },
+    };
+    let ladder: Vec<Rung> = rungs.iter().map(rung).collect();
     let known: Vec<(&str, &str)> = known.iter().map(|(place, name)| (*place, name.as_str())).collect();
     Named {
         cause: finding.cause,
@@ -208,18 +227,13 @@ fn named(finding: &Finding, surveyed: &Surveyed, config: &Config) -> Named {
         confidence: finding.confidence,
         evidence: finding.evidence.clone(),
         ruled_out: finding.ruled_out.clone(),
-        remedy: about.remedy.map(|kind| kind.id()),
-        mode: about.remedy.map(|kind| mode(kind, config)),
+        remedy: ladder.first().map(|rung| rung.remedy),
+        mode: ladder.first().map(|rung| rung.mode),
+        ladder,
         command: finding.cause.command_with(&finding.subject, Some(record.node.as_str()), &known),
         worse: about.never,
         runbook: runbook(finding.cause),
     }
-}
-
-/// What would be done here: repairs of the node are recorded in this version, whatever the mode.
-fn mode(kind: RemedyKind, config: &Config) -> Mode {
-    let mode = config.remedy.mode_of(kind);
-    if kind.shared() { mode } else { mode.min(Mode::Observe) }
 }
 
 fn rows(surveyed: &Surveyed, failing: &BTreeSet<&PathKey>) -> Vec<Row> {

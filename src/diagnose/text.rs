@@ -159,13 +159,19 @@ fn cause(named: &Named, width: usize) -> Vec<String> {
     for ruled_out in &named.ruled_out {
         lines.extend(folded(&format!("not      {}: ", ruled_out.what), &ruled_out.because, width));
     }
-    let remedy = match (named.remedy, named.mode) {
-        (Some(kind), Some(Mode::Off)) => format!("{kind}: switched off by the configuration"),
-        (Some(kind), Some(Mode::Observe)) => format!("{kind}: Nameward records what it would do, and does nothing"),
-        (Some(kind), Some(Mode::Act)) => format!("{kind}: the coordinator does it, within its guard rails"),
-        _ => "none of Nameward's own: a person must act".to_owned(),
-    };
-    lines.extend(folded("remedy   ", &remedy, width));
+    for (n, rung) in named.ladder.iter().enumerate() {
+        let what = match rung.mode {
+            Mode::Off => "switched off by the configuration".to_owned(),
+            Mode::Observe => "Nameward records what it would do, and does nothing".to_owned(),
+            Mode::Act if rung.by == "agent" => "the node's agent does it, under permit and with a journal".to_owned(),
+            Mode::Act => "the coordinator does it, within its guard rails".to_owned(),
+        };
+        let head = if n == 0 { "remedy   " } else { "or       " };
+        lines.extend(folded(head, &format!("{}: {what}", rung.remedy), width));
+    }
+    if named.ladder.is_empty() {
+        lines.extend(folded("remedy   ", "none of Nameward's own: a person must act", width));
+    }
     lines.extend(folded("by hand  ", &named.command, width));
     for worse in named.worse {
         lines.extend(folded("never    ", worse, width));

@@ -8,6 +8,7 @@ mod error;
 mod lease;
 mod node;
 mod notes;
+mod outside;
 mod reads;
 mod workload;
 

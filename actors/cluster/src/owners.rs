@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::names::MANAGER;
+
 /// One entry of `metadata.managedFields`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -84,6 +86,16 @@ pub fn reconciler(labels: &BTreeMap<String, String>, fields: &[ManagedField], pa
         let name = known(field)?;
         Some(format!("{name} (field manager {})", field.manager))
     })
+}
+
+/// Whether Nameward alone owns the number of replicas, by the scale subresource: nobody has written it since, nor claims it with us.
+#[must_use]
+pub fn scaled_by_us(fields: &[ManagedField]) -> bool {
+    let path = replicas();
+    let ours = |field: &ManagedField| field.manager == MANAGER && field.subresource == "scale";
+    let mut owners =
+        fields.iter().filter(|field| field.subresource != "status" && owns(&field.fields_v1, &path)).peekable();
+    owners.peek().is_some() && owners.all(ours)
 }
 
 fn known(field: &ManagedField) -> Option<&'static str> {
@@ -184,6 +196,26 @@ mod tests {
         assert_eq!(reconciler(&BTreeMap::new(), &[entry("argocd-controller", "Apply", "", &sidecar)], &path), None);
         let atomic = serde_json::json!({"f:spec": {"f:template": {}}});
         assert!(reconciler(&BTreeMap::new(), &[entry("argocd-controller", "Apply", "", &atomic)], &path).is_some());
+    }
+
+    #[test]
+    fn the_number_of_replicas_is_ours_while_nobody_else_has_written_or_claimed_it() {
+        let scaled = serde_json::json!({"f:spec": {"f:replicas": {}}});
+        let status = serde_json::json!({"f:spec": {"f:replicas": {}}, "f:status": {}});
+        let us = entry("nameward", "Update", "scale", &scaled);
+        let rows = [
+            (vec![us.clone()], true),
+            (vec![entry("kubeadm", "Update", "", &memory_fields()), us.clone()], true),
+            (vec![us.clone(), entry("kube-controller-manager", "Update", "status", &status)], true),
+            (vec![entry("kubectl", "Update", "scale", &scaled)], false),
+            (vec![entry("nameward", "Update", "", &scaled)], false),
+            (vec![us, entry("deploy", "Apply", "", &scaled)], false),
+            (vec![entry("nameward", "Update", "scale", &serde_json::json!({}))], false),
+            (vec![], false),
+        ];
+        for (fields, ours) in rows {
+            assert_eq!(scaled_by_us(&fields), ours, "{fields:?}");
+        }
     }
 
     #[test]

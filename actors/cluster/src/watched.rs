@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::names::{GROUP, VERSION};
 use crate::wire::{
-    AgentObject, Budget, ConfigMap, DaemonSet, Deployment, EndpointSlice, IncidentObject, NodeObject, Object, Pod,
-    Service,
+    AgentObject, Budget, ConfigMap, DaemonSet, Deployment, EndpointSlice, IncidentObject, NamespaceObject, NodeObject,
+    Object, Pod, Service,
 };
 
 /// Where a kind lives in the API.
@@ -46,6 +46,7 @@ kinds! {
     Service: NamespaceResourceScope, "", "v1", "Service", "services";
     ConfigMap: NamespaceResourceScope, "", "v1", "ConfigMap", "configmaps";
     NodeObject: ClusterResourceScope, "", "v1", "Node", "nodes", true;
+    NamespaceObject: ClusterResourceScope, "", "v1", "Namespace", "namespaces", true;
     EndpointSlice: NamespaceResourceScope, "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices";
     Deployment: NamespaceResourceScope, "apps", "v1", "Deployment", "deployments";
     DaemonSet: NamespaceResourceScope, "apps", "v1", "DaemonSet", "daemonsets";

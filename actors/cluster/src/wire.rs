@@ -15,18 +15,23 @@ use crate::memory::parse_quantity;
 mod agents;
 mod dns;
 mod mention;
+mod outside;
 mod pod;
 mod workload;
 
 pub use agents::{AgentObject, IncidentObject};
 pub use dns::{ConfigMap, Endpoint, EndpointConditions, EndpointSlice, Service, ServicePort, SlicePort, TargetRef};
+pub use outside::{
+    AddressedStatus, ExposedPort, ExposedService, ExposedSpec, ExposedStatus, Ingress, Job, JobStatus, LoadBalancer,
+    NodeAddress, NodeWithAddresses, ProbeContainer, ProbeEnd, ProbePod, ProbePodStatus, ProbeState,
+};
 pub use pod::{
     Container, ContainerState, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus, Resources, Running, Terminated,
     Waiting,
 };
 pub use workload::{
-    Budget, DaemonSet, Deployment, LabelSelector, NodeCondition, NodeObject, NodeSpec, NodeStatus, Requirement,
-    Workload, WorkloadStatus,
+    Budget, DaemonSet, Deployment, LabelSelector, NamespaceObject, NodeCondition, NodeObject, NodeSpec, NodeStatus,
+    Requirement, Workload, WorkloadStatus,
 };
 
 /// What every decoded object has.
@@ -38,7 +43,7 @@ pub trait Object {
 macro_rules! objects {
     ($($kind:ty),* $(,)?) => { $(impl Object for $kind { fn meta(&self) -> &Meta { &self.metadata } })* };
 }
-objects!(Pod, Service, EndpointSlice, ConfigMap, Budget, NodeObject, AgentObject, IncidentObject);
+objects!(Pod, Service, EndpointSlice, ConfigMap, Budget, NamespaceObject, NodeObject, AgentObject, IncidentObject);
 
 impl Object for Deployment {
     fn meta(&self) -> &Meta {

@@ -12,16 +12,19 @@
 //! Invariants, each with a checker in the tests:
 //! - Nothing is decided from a view that is incomplete or older than a minute, nor without the Lease.
 //! - An eviction is planned only on a certain verdict of the pod's own node that has stood for `remedy.wait`, on answers not
-//!   older than 30 s from at least `min(nodes, clamp(5 %, 3, 16))` nodes, the pod's own among them, from at least two pod
+//!   older than 30 s from at least `min(nodes, clamp(5 %, 3, 12))` nodes, the pod's own among them, from at least two pod
 //!   namespaces, and while another ready CoreDNS pod is good for the majority of the nodes that were asked.
 //! - A report counts as fresh by the time at which its sequence number was seen to change, on the reader's clock, and only
 //!   while the agent vouches for itself. Fewer than `coordinator.quorum_percent` fresh nodes: no shared remedy.
 //! - One replica is added only while no CoreDNS pod is good and each has a certain fault of its own process, and
 //!   nothing that a new pod would share is named; it is taken away again, and one that did not help is not added again for an hour.
-//! - A fault of more than a fifth of the nodes (three at least) is one incident, and their permits are withdrawn: per zone where
-//!   nodes have one, and over all.
+//! - A fault of more than a fifth of the nodes (three at least), or of half of them where nodes would be changed for it, is one incident, and
+//!   their permits are withdrawn: per zone where nodes have one, and over all. A node that was repaired counts for ten minutes more.
+//! - A node is permitted a repair only after it named the cause, in turn: one in ten seconds in the whole cluster, none in a storm.
+//! - Faults of nodes and pods, however many are named or made up, leave room for the incidents of CoreDNS itself.
 //! - kube-proxy is restarted on one node alone, where it was switched on, and never while another node shows the same.
-//! - Every refusal of a shared remedy is told once for each change of its reason: as a line, an Event and a metric.
+//! - Every refusal of a shared remedy is told once for each change of its reason: as a line, an Event and a metric. What agents did or refused on
+//!   their own nodes stands in their reports, and becomes an Event here, once: they hold no right to write one.
 //! - A kill for want of memory is answered by one raise; no running pod's limit is lowered by it.
 //! - An incident with a remedy that stands for ten minutes without an act calls a person, and is still tried.
 //! - Orders that are no questions are written at a bounded pace, and a node that comes or goes seldom changes the others'.

@@ -266,7 +266,10 @@ fn log(tell: &DiagnosisTells) {
             let (began, ended, samples, more) = (recovery.began, recovery.ended, recovery.samples, recovery.more);
             tracing::info!(%began, %ended, samples, more, paths = %paths.join("; "), "recovered before a cause was named");
         }
-        DiagnosisTells::Matrix(_) | DiagnosisTells::Examined(_) | DiagnosisTells::Unmodelled(_) => {}
+        DiagnosisTells::Matrix(_)
+        | DiagnosisTells::Examined(_)
+        | DiagnosisTells::Unmodelled(_)
+        | DiagnosisTells::Way { .. } => {}
     }
 }
 

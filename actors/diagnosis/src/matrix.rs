@@ -40,6 +40,8 @@ pub struct PathState {
     pub bad_run: u32,
     /// Since when it is suspected.
     pub suspected: Option<Mono>,
+    /// How long the last good answer took.
+    pub latency: Option<Duration>,
 }
 
 /// Every path of this node.
@@ -123,6 +125,7 @@ impl Matrix {
             good_run: 0,
             bad_run: 0,
             suspected: None,
+            latency: None,
         });
         if seen.at < state.at {
             return;
@@ -131,6 +134,7 @@ impl Matrix {
         state.port = seen.port;
         state.last = seen.outcome.clone();
         if good {
+            state.latency = Some(seen.latency);
             state.good_run = state.good_run.saturating_add(1);
             state.bad_run = 0;
             if state.good_run >= GOOD_ROUNDS {
@@ -164,6 +168,7 @@ impl Matrix {
             good_run: 0,
             bad_run: 0,
             suspected: None,
+            latency: None,
         });
         state.at = state.at.max(suspicion.at.mono);
         state.last = last.outcome.clone();
@@ -231,7 +236,9 @@ impl Matrix {
     #[must_use]
     pub fn digest(&self) -> MatrixDigest {
         type Key = (TargetOrder, Transport, QuestionKind, VantageKind);
-        let mut rows: BTreeMap<Key, (u32, u32, BTreeMap<OutcomeKind, u32>)> = BTreeMap::new();
+        /// Good, bad, how the bad ones fail, and the times of the good ones.
+        type Counts = (u32, u32, BTreeMap<OutcomeKind, u32>, Vec<Duration>);
+        let mut rows: BTreeMap<Key, Counts> = BTreeMap::new();
         for (path, state) in &self.paths {
             let target =
                 TargetOrder { label: path.target.kind.label(), pod: target_pod(path).cloned(), ip: path.target.ip };
@@ -242,11 +249,12 @@ impl Matrix {
                 *row.2.entry(kind).or_default() += 1;
             } else if state.last.good() == Some(true) {
                 row.0 += 1;
+                row.3.extend(state.latency);
             }
         }
         let mut rows: Vec<MatrixRow> = rows
             .into_iter()
-            .map(|((target, transport, question, from), (good, bad, kinds))| MatrixRow {
+            .map(|((target, transport, question, from), (good, bad, kinds, times))| MatrixRow {
                 target: target.label.to_owned(),
                 pod: target.pod,
                 ip: target.ip,
@@ -257,6 +265,7 @@ impl Matrix {
                 bad,
                 // The first of the most frequent ones: the order of kinds decides a tie.
                 outcome: kinds.iter().rev().max_by_key(|(_, n)| **n).map(|(kind, _)| *kind),
+                latency_us: median(times),
             })
             .collect();
         if rows.len() > DIGEST_ROWS {
@@ -267,6 +276,12 @@ impl Matrix {
         rows.sort();
         MatrixDigest { rows }
     }
+}
+
+/// In microseconds.
+fn median(mut times: Vec<Duration>) -> Option<u32> {
+    times.sort_unstable();
+    times.get(times.len() / 2).map(|time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX))
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]

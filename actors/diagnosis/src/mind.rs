@@ -12,10 +12,10 @@ use nameward_messages::namespaces::{Namespace, NamespaceChanged};
 use nameward_messages::pods::{ContainerOomKilled, HostNetworkPod, RolloutObserved};
 use nameward_messages::probe::{Observation, ProbeRequest, ProberTells};
 use nameward_messages::report::Complaint;
-use nameward_messages::targets::{DnsService, TargetKind, Targets};
+use nameward_messages::targets::{DnsService, Targets};
 use nameward_messages::verdict::{Deferral, DiagnosisTells, VerdictKey};
 use nameward_messages::workload::CorednsPodState;
-use nameward_messages::{Mono, NetnsCookie, NodeName, Now, PodUid};
+use nameward_messages::{Mono, NodeName, Now, PodUid};
 
 use crate::finding::Finding;
 use crate::judge::judge;
@@ -29,6 +29,7 @@ mod asking;
 mod case;
 mod complained;
 mod destinations;
+mod intake;
 mod links;
 mod names;
 mod processes;
@@ -38,17 +39,13 @@ mod standing;
 #[cfg(test)]
 mod tests;
 mod tracing;
+mod ways;
 
 pub use asking::{Want, WantPod};
 use case::Case;
 use standing::{Known, Ledger};
 pub use tracing::WantTrace;
 
-/// Results of asked probes that are kept, and for how long.
-const PROBES: usize = 256;
-const PROBES_FOR: Duration = Duration::from_secs(120);
-/// OOM kills that are kept.
-const KILLS: usize = 32;
 /// A CoreDNS pod that was never ready counts as starting for this long after it was first seen.
 const STARTING: Duration = Duration::from_secs(120);
 /// A case is judged again at least this often.
@@ -308,6 +305,9 @@ impl DiagnosisMind {
         }
         self.ask_in_other_ways(now, out);
         if failing || complained || misfits {
+            if let Some(case) = self.case.as_mut().filter(|_| !failing && !complained) {
+                case.calm();
+            }
             self.collect(now, out);
         }
         if judging == Judging::Soon {
@@ -320,7 +320,9 @@ impl DiagnosisMind {
         let judgement = judge(&record);
         let held_up: BTreeSet<VerdictKey> =
             judgement.findings.iter().filter(|f| !self.still_fails(now.mono, f)).map(Finding::key).collect();
+        let before = out.len();
         self.ledger.settle(now, &judgement, &held_up, &self.matrix, &known, out);
+        ways::tell(&record, &judgement, before, out);
         self.tell_examined(now, Some((&record, &judgement)), out);
         self.tell_unmodelled(&record, out);
         self.trace(now, &record, &judgement, out);
@@ -417,80 +419,5 @@ impl DiagnosisMind {
 
     fn crashes(&self, now: Now) -> bool {
         self.coredns.iter().any(|state| crashing::stands(state, now))
-    }
-
-    fn note(&mut self, now: Now, observations: &[Observation]) {
-        self.probes.extend(observations.iter().cloned());
-        let surplus = self.probes.len().saturating_sub(PROBES);
-        self.probes.drain(..surplus);
-        self.probes.retain(|o| now.mono.since(o.at) <= PROBES_FOR);
-    }
-
-    fn take_targets(&mut self, now: Now, targets: Arc<Targets>) {
-        if self.targets.pods != targets.pods || self.targets.service != targets.service {
-            self.targets_since = now.mono;
-        }
-        if targets.service.is_some() {
-            self.last_service.clone_from(&targets.service);
-        }
-        self.pods.retain(|uid, _| targets.pods.iter().any(|p| &p.uid == uid));
-        for pod in &targets.pods {
-            let seen = self.pods.entry(pod.uid.clone()).or_insert((now.mono, false));
-            seen.1 |= pod.ready;
-        }
-        self.targets = targets;
-        let targets = Arc::clone(&self.targets);
-        self.matrix.keep(|path| match &path.target.kind {
-            TargetKind::Pod { uid, .. } => {
-                targets.pods.iter().any(|p| &p.uid == uid && p.ips.contains(&path.target.ip))
-            }
-            TargetKind::Service => targets.service.as_ref().is_some_and(|s| s.cluster_ips.contains(&path.target.ip)),
-            TargetKind::Nameserver | TargetKind::Upstream => true,
-        });
-    }
-
-    fn take_namespace(&mut self, change: NamespaceChanged) {
-        match change {
-            NamespaceChanged::Found(namespace) => {
-                let (pod, cookie) = (namespace.pod.clone(), namespace.cookie);
-                let nameservers = namespace.resolv.nameservers.clone();
-                self.namespaces.insert(pod.clone(), namespace);
-                self.matrix.keep(|path| {
-                    let gone = is_from(path, &pod, None) && !is_from(path, &pod, Some(cookie));
-                    let other = is_from(path, &pod, None)
-                        && matches!(path.target.kind, TargetKind::Nameserver)
-                        && !nameservers.contains(&path.target.ip);
-                    !gone && !other
-                });
-            }
-            NamespaceChanged::Gone { pod, cookie } => {
-                if self.namespaces.get(&pod).is_some_and(|n| n.cookie == cookie) {
-                    self.namespaces.remove(&pod);
-                }
-                self.matrix.keep(|path| !is_from(path, &pod, Some(cookie)));
-            }
-        }
-    }
-
-    fn take_kill(&mut self, kill: ContainerOomKilled) {
-        let known = self
-            .kills
-            .iter()
-            .any(|k| (&k.pod, &k.container, k.finished_at) == (&kill.pod, &kill.container, kill.finished_at));
-        if !known {
-            self.kills.push_back(kill);
-            let surplus = self.kills.len().saturating_sub(KILLS);
-            self.kills.drain(..surplus);
-        }
-    }
-}
-
-/// Whether a path starts in a pod, in a certain namespace of it if one is named.
-fn is_from(path: &nameward_messages::probe::PathKey, pod: &PodUid, at: Option<NetnsCookie>) -> bool {
-    match &path.vantage {
-        nameward_messages::namespaces::Vantage::Pod { uid, cookie, .. } => {
-            uid == pod && at.is_none_or(|at| at == *cookie)
-        }
-        nameward_messages::namespaces::Vantage::Host => false,
     }
 }

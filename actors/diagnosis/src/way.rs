@@ -5,13 +5,14 @@ use std::net::IpAddr;
 
 use nameward_kernel::facts::{Link, Reading, Topology};
 use nameward_kernel::filter::Filters;
-use nameward_kernel::kubeproxy::{self, Expected, Mode, PathState};
+use nameward_kernel::kubeproxy::{Expected, Mode, PathState};
 use nameward_messages::NodeName;
 use nameward_messages::namespaces::{Namespace, Vantage};
 use nameward_messages::targets::{DnsPod, Family, Target, TargetKind, Targets, Transport};
 use serde::Serialize;
 
 use crate::record::{PodReadings, Sample};
+use crate::rules::unmodelled;
 
 mod links;
 mod routes;
@@ -203,7 +204,7 @@ impl Steps {
 
 /// kube-proxy's rules for the Service against what the API says.
 fn compare(known: &Known<'_>, ip: IpAddr, transport: Transport, steps: &mut Steps) {
-    let (node, netfilter) = (known.node, &known.sample.host.netfilter);
+    let node = known.node;
     let at = format!("{node} rules");
     let Some(service) = known.targets.service.as_ref().filter(|_| ip.is_ipv4()) else {
         let says =
@@ -212,11 +213,12 @@ fn compare(known: &Known<'_>, ip: IpAddr, transport: Transport, steps: &mut Step
         return;
     };
     let expected = Expected::of(known.targets, Family::of(ip), node);
-    let verdict = kubeproxy::judge(service, &expected, netfilter);
+    let verdict = unmodelled::judged(service, &expected, known.sample);
     let at = format!("{at}, kube-proxy ({})", verdict.mode.label());
     let (hook, jump) =
         if known.is_pod() { ("PREROUTING", verdict.prerouting_jump) } else { ("OUTPUT", verdict.output_jump) };
-    if !matches!(verdict.mode, Mode::Unknown | Mode::Ipvs) && !jump {
+    let foreign = matches!(verdict.of(transport), PathState::Unknown { .. });
+    if !matches!(verdict.mode, Mode::Unknown | Mode::Absent | Mode::Ipvs) && !foreign && !jump {
         let says = format!("{hook} has no jump to the rules of Services");
         steps.add(Step::new(Hop::Rules, at.clone(), Passes::No, says));
     }

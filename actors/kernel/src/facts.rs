@@ -10,6 +10,8 @@ use crate::nft::{KubeProxyTable, Native};
 
 mod bypass;
 mod fib;
+#[cfg(test)]
+mod tests;
 pub use bypass::Bypass;
 pub use fib::{FdbEntry, FibQuery, FibResult, Identity, Lookup, NeighbourStat, PolicyRule};
 
@@ -85,6 +87,22 @@ impl Topology {
     #[must_use]
     pub fn lookup(&self, destination: IpAddr) -> Option<&FibResult> {
         self.lookups.iter().find(|l| l.query == FibQuery::to(destination))?.result.value()
+    }
+
+    /// Links that lead to other nodes: up, with a route over IPv4, no loopback, no bridge and on none, and no pod's. Where a CNI plugin
+    /// routes to each pod by its own veth (Calico, AWS' and GCP's, ptp), such a link has routes to single addresses alone; a node
+    /// may be on veths itself, but reaches a network by them.
+    pub fn uplinks(&self) -> impl Iterator<Item = &Link> {
+        let kind = |link: &Link, kinds: &[&str]| link.kind.as_deref().is_some_and(|kind| kinds.contains(&kind));
+        let leads_out = move |link: &Link| {
+            let mut routes =
+                self.routes.iter().filter(|r| r.v4 && r.table != 255 && r.out_link == Some(link.index)).peekable();
+            let single =
+                |route: &Route| route.gateway.is_none() && route.destination.is_some_and(|(_, bits)| bits == 32);
+            routes.peek().is_some() && !(kind(link, &["veth", "netkit"]) && routes.all(single))
+        };
+        let may = move |link: &Link| link.up && link.name != "lo" && link.master.is_none() && !kind(link, &["bridge"]);
+        self.links.iter().filter(move |link| may(link) && leads_out(link))
     }
 
     /// The default routes of the main table (254).

@@ -29,8 +29,10 @@ pub enum Mode {
     Nftables,
     /// IPVS: the rules decide nothing about one Service. Not modelled.
     Ipvs,
-    /// No rules of kube-proxy at all, or they could not be read: see the hints.
+    /// No rules of kube-proxy, or they could not be read: see the hints.
     Unknown,
+    /// No rules of kube-proxy, nor anything else of its making: they were all taken away, or another program hands Services out.
+    Absent,
 }
 
 impl Mode {
@@ -43,6 +45,7 @@ impl Mode {
             Self::Nftables => "nftables",
             Self::Ipvs => "IPVS",
             Self::Unknown => "unknown",
+            Self::Absent => "none found",
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod private;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use nameward_kernel::repair::{
 use nameward_messages::NetnsCookie;
 
 const WITHIN: Duration = Duration::from_secs(20);
+/// The pod `other`, which is alive.
+const DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 1, 6));
 
 const NETWORK: &str = "
     ip netns add pod && ip netns add other
@@ -202,30 +205,43 @@ fn only_the_entries_named_are_deleted() {
              --reply-dst 10.244.1.5 --reply-port-src 53 --reply-port-dst {port} {to}"
         )
     };
+    // Without the tool there is nothing to put in, and nothing is shown.
     let tool = Command::new("conntrack").arg("--version").output();
-    if tool.is_err() {
-        // Without the tool there is nothing to put in; the scenario `node-repairs-stale-conntrack` covers it.
-        return;
-    }
-    for (port, from) in [(4000, "10.244.9.9"), (4001, "10.244.9.9"), (4002, "10.244.1.6")] {
-        private::run(&entry(port, from, ">/dev/null 2>&1"));
+    assert!(tool.is_ok_and(|said| said.status.success()), "conntrack of conntrack-tools is needed");
+    let put = |port: u16, from: &str| private::run(&entry(port, from, ">/dev/null 2>&1"));
+    let expire = |port: u16| {
+        private::run(&format!("conntrack -D -p udp --orig-src 10.244.1.5 --sport {port} >/dev/null 2>&1"));
+    };
+    for (port, from) in [(4000, "10.244.9.9"), (4001, "10.244.9.9"), (4002, "10.244.1.6"), (4003, "10.244.9.9")] {
+        put(port, from);
     }
     let service = "10.96.0.10:53".parse().unwrap();
     let wanted = Wanted { pods: vec![], flows_to: vec![service] };
     let seen = bench.runtime.block_on(look(&bench.pool, &wanted, WITHIN));
     let Reading::Read(flows) = seen.flows else { panic!("{:?}", seen.flows) };
-    assert_eq!(flows.len(), 3);
+    assert_eq!(flows.len(), 4);
     let dead: Vec<FlowId> = flows.iter().filter(|f| f.reply.source.ip().to_string() == "10.244.9.9").copied().collect();
     let change = Change::DropFlows { flows: dead.clone() };
     let before = bench.read(&change).unwrap();
     assert_eq!(before, Image::Flows(dead));
-    // One of them runs out by itself meanwhile.
-    private::run("conntrack -D -p udp --orig-src 10.244.1.5 --sport 4000 >/dev/null 2>&1");
+    // One of them runs out by itself meanwhile, and a client that asks again from its port is sent to a living pod.
+    expire(4000);
+    expire(4003);
+    put(4003, "10.244.1.6");
     let applied = bench.runtime.block_on(apply(&bench.pool, &change, &before, WITHIN));
     assert_eq!(applied, Ok(Image::Flows(vec![])));
     let seen = bench.runtime.block_on(look(&bench.pool, &wanted, WITHIN));
     let Reading::Read(left) = seen.flows else { panic!("{:?}", seen.flows) };
-    assert_eq!(left.len(), 1, "the others are left: {left:?}");
+    let alive = |port: u16| left.iter().any(|f| f.original.source.port() == port && f.reply.source.ip() == DNS);
+    assert!(left.len() == 2 && alive(4002) && alive(4003), "the others are left: {left:?}");
+
+    // None is left of those that were seen: nothing is done, and that is said.
+    put(4000, "10.244.1.6");
+    put(4001, "10.244.1.6");
+    let again = bench.runtime.block_on(apply(&bench.pool, &change, &before, WITHIN));
+    assert!(matches!(again, Err(RepairError::Changed(_))), "{again:?}");
+    let seen = bench.runtime.block_on(look(&bench.pool, &wanted, WITHIN));
+    assert_eq!(seen.flows.value().map(Vec::len), Some(4));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! A view is a copy to decide from, never to act from: whoever acts reads the target again first.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -36,6 +37,12 @@ pub struct ClusterView {
     pub budgets: Vec<BudgetView>,
     /// Every node, by its metadata.
     pub nodes: Vec<NodeView>,
+    /// Namespaces with the annotation `nameward.dev/ignore`, sorted.
+    pub ignored_namespaces: Vec<String>,
+    /// The selector of the DNS Service.
+    pub selector: BTreeMap<String, String>,
+    /// `metadata.uid` of the DNS Service; empty when there is none.
+    pub service_uid: String,
     /// Every agent's object.
     pub agents: Vec<NodeAgentView>,
     /// Every incident.

@@ -1,16 +1,22 @@
-//! Why a shared remedy is held back, and which breakers are open: few values, so that they can be labels of metrics.
+//! Why a remedy is held back, and which breakers are open: few values, so that they can be labels of metrics.
 
 use std::fmt;
 
-/// Why a shared remedy was refused. The text that goes with it says more.
+/// Why a remedy was refused. The text that goes with it says more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RefusalReason {
-    /// It does not stand on the cause's ladder.
+    /// It does not stand on the cause's ladder, or its mode is not `act` any more.
     OffLadder,
     /// The kill switch is on, or has not been read.
     KillSwitch,
     /// The Lease is not held for long enough.
     NoLease,
+    /// The node has no permit of the coordinator.
+    NoPermit,
+    /// The cause is only probable: the deciding evidence could not be read.
+    Probable,
+    /// The journal of node repairs cannot be written.
+    NoJournal,
     /// The plan is older than its deadline.
     Overdue,
     /// The cluster is not known well enough.
@@ -23,13 +29,13 @@ pub enum RefusalReason {
     Drain,
     /// Too short a time after the start or after a storm.
     CoolDown,
-    /// Too short a time after the last shared remedy.
+    /// Too short a time after the last remedy.
     Spacing,
     /// The number of shared remedies for this hour is spent.
     HourlyBudget,
     /// The target had its tries.
     TargetBudget,
-    /// Another shared remedy is in flight or not verified.
+    /// Another remedy is in flight or not verified.
     InFlight,
     /// The incident is not there to write the intent to.
     IncidentGone,
@@ -39,6 +45,8 @@ pub enum RefusalReason {
     TargetGone,
     /// The target is not the one that was judged.
     TargetChanged,
+    /// What a repair would write is not recorded, what is there cannot be read, or it is not as the repair needs it.
+    Unfit,
     /// Too few ready CoreDNS pods would stay.
     Floor,
     /// More than one disruption budget covers the pod.
@@ -71,10 +79,13 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// Every reason.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 35] = [
         Self::OffLadder,
         Self::KillSwitch,
         Self::NoLease,
+        Self::NoPermit,
+        Self::Probable,
+        Self::NoJournal,
         Self::Overdue,
         Self::ViewUnknown,
         Self::Paused,
@@ -89,6 +100,7 @@ impl RefusalReason {
         Self::VerdictEnded,
         Self::TargetGone,
         Self::TargetChanged,
+        Self::Unfit,
         Self::Floor,
         Self::TwoBudgets,
         Self::BudgetNotNow,
@@ -112,6 +124,9 @@ impl RefusalReason {
             Self::OffLadder => "off-ladder",
             Self::KillSwitch => "kill-switch",
             Self::NoLease => "no-lease",
+            Self::NoPermit => "no-permit",
+            Self::Probable => "probable",
+            Self::NoJournal => "no-journal",
             Self::Overdue => "overdue",
             Self::ViewUnknown => "view-unknown",
             Self::Paused => "paused",
@@ -126,6 +141,7 @@ impl RefusalReason {
             Self::VerdictEnded => "verdict-ended",
             Self::TargetGone => "target-gone",
             Self::TargetChanged => "target-changed",
+            Self::Unfit => "unfit",
             Self::Floor => "floor",
             Self::TwoBudgets => "two-budgets",
             Self::BudgetNotNow => "budget-not-now",

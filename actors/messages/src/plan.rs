@@ -16,10 +16,20 @@ use crate::verdict::{Cause, Evidence, RuledOut, Scope, Subject};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Permit {
-    /// Grows with every grant; the agent measures `valid_s` from when it first saw this number.
+    /// Grows with every grant; the agent measures `valid_s` from when it saw this number come. One that was there when the agent
+    /// was started counts as run out: nobody there knows how old it is.
     pub serial: u64,
     /// Valid for this many seconds (600).
     pub valid_s: u32,
+    /// Repairs of these causes may be begun: given in turn to nodes that name them, at most [`Permit::CAUSES`]. Without any it is good for
+    /// after-care alone. Written also when there are none: orders are merged into what stands.
+    #[serde(default)]
+    pub causes: Vec<Cause>,
+}
+
+impl Permit {
+    /// Causes at most.
+    pub const CAUSES: usize = 8;
 }
 
 /// An act of the coordinator on a shared object.
@@ -143,7 +153,7 @@ pub struct IncidentStatus {
     /// What it is not (at most 8).
     #[serde(default)]
     pub ruled_out: Vec<RuledOut>,
-    /// Nodes that say so.
+    /// Nodes that say so (at most 64).
     #[serde(default)]
     pub nodes: Vec<NodeName>,
     /// What was done, refused or would have been done, in order (at most 32).
@@ -161,6 +171,22 @@ pub struct IncidentStatus {
     /// When it was resolved or escalated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<Timestamp>,
+}
+
+impl IncidentStatus {
+    /// Longest line of an incident, in bytes.
+    pub const LINE: usize = 600;
+    /// Evidence at most.
+    pub const EVIDENCE: usize = 16;
+    /// Lines of what it is not at most.
+    pub const RULED_OUT: usize = 8;
+    /// Lines of the ladder at most.
+    pub const LADDER: usize = 32;
+    /// Nodes at most.
+    pub const NODES: usize = 64;
+    /// An incident's object is never bigger, whatever was read and whoever said it: specification and status as JSON, in bytes.
+    /// The API server takes 1.5 MiB.
+    pub const MOST_BYTES: usize = 160 << 10;
 }
 
 /// What a replica was added to, and what to restore.

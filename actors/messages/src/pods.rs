@@ -26,7 +26,7 @@ pub struct LocalPod {
     pub running: bool,
     /// `metadata.deletionTimestamp` is set.
     pub terminating: bool,
-    /// The annotation `nameward.dev/ignore` is on the pod: it is not probed.
+    /// The annotation `nameward.dev/ignore` is on the pod or its namespace: it is not probed.
     pub ignored: bool,
 }
 

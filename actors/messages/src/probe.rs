@@ -186,6 +186,15 @@ pub struct Observation {
     pub purpose: Purpose,
 }
 
+impl Observation {
+    /// When it was sent. What is lost ends long after what is answered: in the order of their ends, a query lost before a
+    /// change comes after one that was answered behind it.
+    #[must_use]
+    pub fn sent(&self) -> Mono {
+        self.at - self.latency
+    }
+}
+
 /// One sweep: all that is asked at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Round {

@@ -45,6 +45,9 @@ pub struct MatrixRow {
     /// The most frequent failing outcome, if `bad > 0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<OutcomeKind>,
+    /// Microseconds of the last good answers, the median of the vantages: for people, no reason to write a report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<u32>,
 }
 
 /// `NodeAgent.status`. Bounded: at most 16 verdicts of at most 12 evidence lines, at most 128 rows.
@@ -153,6 +156,15 @@ pub struct NodeOrders {
     /// What other nodes cannot reach on this one, at most 8: to be looked into even if nothing fails from here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub complaints: Vec<Complaint>,
+    /// Namespaces with the annotation `nameward.dev/ignore`, sorted, at most [`NodeOrders::IGNORED`]: their pods are not
+    /// probed from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored_namespaces: Vec<String>,
+}
+
+impl NodeOrders {
+    /// Most namespaces that one cluster leaves alone.
+    pub const IGNORED: usize = 128;
 }
 
 /// Other nodes cannot reach a CoreDNS pod of this node, and know of no reason of their own. They go on asking, so what

@@ -66,6 +66,17 @@ impl Subject {
     }
 }
 
+impl Subject {
+    /// Whether an object of this name can exist: as long as the API allows, and of plain characters.
+    #[must_use]
+    pub fn plausible(&self) -> bool {
+        let fits = |text: &str, most: usize| text.len() <= most && text.chars().all(|c| c.is_ascii_graphic());
+        fits(&self.name, 253)
+            && self.namespace.as_deref().is_none_or(|namespace| fits(namespace, 63))
+            && self.uid.as_ref().is_none_or(|uid| fits(uid.as_str(), 128))
+    }
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespace {
@@ -206,6 +217,13 @@ pub enum DiagnosisTells {
     Unmodelled(Vec<String>),
     /// Something failed and healed before a cause was named.
     Recovered(Recovery),
+    /// The way of a packet that a standing verdict explains, as it was read last: for people.
+    Way {
+        /// Of which verdict.
+        key: VerdictKey,
+        /// The way.
+        way: crate::status::PacketWay,
+    },
 }
 
 /// What failed and answers again, of which no cause was named: what was seen, bounded.

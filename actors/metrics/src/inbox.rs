@@ -32,6 +32,7 @@ impl Message for MetricsInput {
             Self::Incident { name, .. } | Self::IncidentGone { name } => Some(incident(name)),
             Self::Verdict(DiagnosisTells::Deferred(_)) => Some("deferred".to_owned()),
             Self::Verdict(DiagnosisTells::Matrix(_)) => Some("matrix".to_owned()),
+            Self::Verdict(DiagnosisTells::Unmodelled(_)) => Some("unmodelled".to_owned()),
             Self::Round(_)
             | Self::Answer(_)
             | Self::Verdict(_)
@@ -57,7 +58,9 @@ impl Message for MetricsInput {
             | Self::Suspected(_)
             | Self::Incident { .. }
             | Self::Namespace(NamespaceChanged::Found(_))
-            | Self::Verdict(DiagnosisTells::Deferred(_)) => self.merge_key().map_or(Retain::No, Retain::Keep),
+            | Self::Verdict(DiagnosisTells::Deferred(_) | DiagnosisTells::Unmodelled(_)) => {
+                self.merge_key().map_or(Retain::No, Retain::Keep)
+            }
             Self::Cleared { .. } | Self::IncidentGone { .. } | Self::Namespace(NamespaceChanged::Gone { .. }) => {
                 self.merge_key().map_or(Retain::No, Retain::Forget)
             }
@@ -70,8 +73,9 @@ impl Message for MetricsInput {
             | Self::Verdict(
                 DiagnosisTells::Matrix(_)
                 | DiagnosisTells::Examined(_)
-                | DiagnosisTells::Unmodelled(_)
-                | DiagnosisTells::Recovered(_),
+                | DiagnosisTells::Recovered(_)
+                // With a verdict that stands on, its way is told again.
+                | DiagnosisTells::Way { .. },
             )
             | Self::Remedy(_)
             | Self::Refused { .. }

@@ -32,7 +32,7 @@ pub enum MetricsInput {
     Verdict(DiagnosisTells),
     /// A remedy was done, refused or would have been done.
     Remedy(RemedyRecord),
-    /// A guard rail held a shared remedy back. Its record is told as well.
+    /// A guard rail held a remedy back. Its record is told as well.
     Refused {
         /// Which remedy.
         kind: RemedyKind,

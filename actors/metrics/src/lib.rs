@@ -7,19 +7,25 @@
 //! | `/metrics` | Prometheus text; every name is in [`names`] |
 //! | `/healthz` | 200 while no actor is dead or stuck; depends on neither network nor API |
 //! | `/readyz` | 200 once every actor is ready or degraded, else what is awaited |
-//! | `/state` | JSON of what is known; to loopback alone unless `metrics.open_state` |
+//! | `/` | the status page, to loopback alone unless `metrics.open_state`; to others a list of the pages |
+//! | `/status.json` | the same as JSON, to the same |
+//! | `/state` | JSON of all that is known, to the same |
 //!
 //! Invariants:
 //! 1. No page changes anything.
 //! 2. Every label is an enum, except names of CoreDNS pods and their nodes, which are capped and leave with the pod.
 //! 3. What the mind keeps is bounded, however long the process runs.
 //! 4. The pages answer while the actor is being rebuilt: they read what it last published.
+//! 5. Whatever comes from the world stands on a page as text: [`html`] has no way of writing it as markup.
+//! 6. The status page loads nothing from elsewhere, and a page of another origin cannot read it.
 
+pub mod html;
 pub mod input;
 pub mod mind;
 pub mod names;
 mod page;
 pub mod state;
+pub mod status;
 
 #[cfg(feature = "actor")]
 mod actor;

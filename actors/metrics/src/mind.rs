@@ -1,9 +1,11 @@
-//! The decision: what each told thing does to which series, and what `/state` shows. Pure.
+//! The decision: what each told thing does to which series, and what `/state` and the page show. Pure.
 
 mod agents;
+mod history;
 mod incidents;
 mod paths;
 mod pods;
+mod publish;
 mod tally;
 
 use std::borrow::Cow;
@@ -12,18 +14,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nameward_config::Config;
-use nameward_messages::cluster_view::KillSwitch;
+use nameward_messages::cluster_view::{ClusterView, KillSwitch};
 use nameward_messages::guarding::Breaker;
 use nameward_messages::namespaces::{Namespace, NamespaceChanged};
 use nameward_messages::plan::{IncidentSpec, IncidentStatus};
 use nameward_messages::probe::{Observation, Round};
-use nameward_messages::remedy::{RemedyKind, RemedyOutcome, RemedyRecord};
+use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::report::{NodeOrders, NodeReport};
+use nameward_messages::status::PacketWay;
 use nameward_messages::targets::Targets;
 use nameward_messages::verdict::{Deferral, DiagnosisTells, Recovery, Verdict, VerdictKey};
 use nameward_messages::{Mono, NetnsCookie, Now, PodUid};
 
 use crate::input::{ConfigReload, MetricsInput};
+use crate::mind::history::Hour;
 use crate::mind::paths::Paths;
 use crate::mind::pods::Pods;
 use crate::mind::tally::Tally;
@@ -104,6 +108,12 @@ pub struct MetricsMind {
     config_hash: Option<String>,
     config_error: Option<String>,
     losses: Arc<Vec<String>>,
+    unmodelled: Arc<Vec<String>>,
+    ways: BTreeMap<VerdictKey, Arc<PacketWay>>,
+    kill_switch: Option<KillSwitch>,
+    view: Option<Arc<ClusterView>>,
+    mode: Mode,
+    hour: Hour,
     published: Option<Mono>,
     dirty: bool,
 }
@@ -134,6 +144,12 @@ impl MetricsMind {
             config_hash: None,
             config_error: None,
             losses: Arc::default(),
+            unmodelled: Arc::default(),
+            ways: BTreeMap::new(),
+            kill_switch: None,
+            view: None,
+            mode: config.remedy.mode,
+            hour: Hour::default(),
             published: None,
             dirty: true,
         }
@@ -142,6 +158,7 @@ impl MetricsMind {
     /// Takes in what was told.
     pub fn step(&mut self, now: Now, input: MetricsInput, out: &mut Vec<Output>) {
         self.dirty |= !matches!(input, MetricsInput::Tick);
+        self.hour.hear(now, &input, &self.verdicts);
         match input {
             MetricsInput::Round(round) => self.round(&round, out),
             MetricsInput::Answer(answer) => self.observed(&answer.observations, out),
@@ -190,16 +207,27 @@ impl MetricsMind {
                 self.incidents.remove(&name);
                 out.extend(self.incident_phases());
             }
-            MetricsInput::KillSwitch(switch) => out.push(thrown(switch)),
-            MetricsInput::View(view) => out.extend(agents::count(now.mono, &view, self.stale_after)),
+            MetricsInput::KillSwitch(switch) => {
+                self.kill_switch = Some(switch);
+                out.push(thrown(switch));
+            }
+            MetricsInput::View(view) => {
+                out.extend(agents::count(now.mono, &view, self.stale_after));
+                out.extend(agents::budgets(&view));
+                self.view = Some(view);
+            }
             MetricsInput::Losses(losses) => {
                 out.push(gauge(Metric::CapabilitiesMissing, number(losses.len())));
                 self.losses = Arc::new(losses);
             }
             MetricsInput::ConfigReload(reload) => self.reload(reload, out),
-            MetricsInput::Reconfigure(config) => self.stale_after = config.coordinator.stale_after.0,
+            MetricsInput::Reconfigure(config) => {
+                self.stale_after = config.coordinator.stale_after.0;
+                self.mode = config.remedy.mode;
+            }
             MetricsInput::Tick => {}
         }
+        self.hour.stands(self.paths.suspected(), self.verdicts.len(), &self.incidents);
         self.publish(now, out);
     }
 
@@ -244,11 +272,18 @@ impl MetricsMind {
             }
             DiagnosisTells::Ended { key, .. } => {
                 self.verdicts.remove(&key);
+                self.ways.remove(&key);
                 out.push(self.standing());
             }
             DiagnosisTells::Deferred(deferred) => self.deferred = Arc::new(deferred),
             // The page shows the paths themselves; that nothing was found is for the coordinator.
-            DiagnosisTells::Matrix(_) | DiagnosisTells::Examined(_) | DiagnosisTells::Unmodelled(_) => {}
+            DiagnosisTells::Matrix(_) | DiagnosisTells::Examined(_) => {}
+            DiagnosisTells::Unmodelled(found) => self.unmodelled = Arc::new(found),
+            DiagnosisTells::Way { key, way } => {
+                if self.verdicts.contains_key(&key) {
+                    self.ways.insert(key, Arc::new(way));
+                }
+            }
             DiagnosisTells::Recovered(recovery) => {
                 out.push(count(Metric::Recovered, [], 1));
                 self.recovered.push_back(Arc::new(recovery));
@@ -318,36 +353,6 @@ impl MetricsMind {
             .map(|((cause, scope), n)| (vec![cause.id().into(), scope_label(scope).into()], number(n)))
             .collect();
         Output::Replace { metric: Metric::Verdicts, series }
-    }
-
-    fn publish(&mut self, now: Now, out: &mut Vec<Output>) {
-        let due = self.published.is_none_or(|at| now.mono.since(at) >= PUBLISH_EVERY);
-        if !self.dirty || !due {
-            return;
-        }
-        self.dirty = false;
-        self.published = Some(now.mono);
-        out.push(Output::Publish(Arc::new(Snapshot {
-            at: Some(now),
-            namespaces: self.namespaces.values().cloned().collect(),
-            targets: Arc::clone(&self.targets),
-            matrix: self.paths.entries(),
-            matrix_left_out: self.paths.left_out(),
-            suspected: self.paths.suspects(),
-            verdicts: self.verdicts.values().cloned().collect(),
-            deferred: Arc::clone(&self.deferred),
-            recovered: self.recovered.iter().cloned().collect(),
-            remedies: self.remedies.iter().cloned().collect(),
-            incidents: self.incidents.iter().map(|(name, about)| (name.clone(), Arc::clone(about))).collect(),
-            orders: self.orders.clone(),
-            report: self.report.clone(),
-            round: self.round,
-            leader: self.leader,
-            api_reachable: self.api_reachable,
-            config_hash: self.config_hash.clone(),
-            config_error: self.config_error.clone(),
-            losses: Arc::clone(&self.losses),
-        })));
     }
 }
 

@@ -122,6 +122,8 @@ metrics! {
         "1 while this stops every change (a policy that cannot be read does so after a minute).";
     Agents: "nameward_agents", Type::Gauge, [AgentState],
         "Nodes by how their agent reports, as the coordinator sees them.";
+    CorednsBudgets: "nameward_coredns_pods", Type::Gauge, [Budgets],
+        "CoreDNS pods by how many PodDisruptionBudgets cover them, as the coordinator sees them.";
     Leader: "nameward_leader", Type::Gauge, [], "1 while this process holds the coordinator's Lease.";
     ApiReachable: "nameward_api_reachable", Type::Gauge, [], "1 while the Kubernetes API answers this process.";
     CapabilitiesMissing: "nameward_capabilities_missing", Type::Gauge, [],
@@ -184,6 +186,8 @@ pub enum Label {
     SwitchSource,
     /// How a node's agent reports.
     AgentState,
+    /// How many disruption budgets cover a pod.
+    Budgets,
 }
 
 /// How many values a label can have.
@@ -218,6 +222,7 @@ impl Label {
         Self::Breaker,
         Self::SwitchSource,
         Self::AgentState,
+        Self::Budgets,
     ];
 
     /// As it is written.
@@ -243,6 +248,7 @@ impl Label {
             Self::Breaker => "breaker",
             Self::SwitchSource => "source",
             Self::AgentState => "state",
+            Self::Budgets => "budgets",
         }
     }
 
@@ -269,6 +275,7 @@ impl Label {
             Self::Breaker => Bound::OneOf(Breaker::ALL.map(Breaker::label).to_vec()),
             Self::SwitchSource => Bound::OneOf(SWITCH_SOURCES.to_vec()),
             Self::AgentState => Bound::OneOf(AGENT_STATES.to_vec()),
+            Self::Budgets => Bound::OneOf(BUDGETS.to_vec()),
         }
     }
 }
@@ -282,6 +289,8 @@ pub(crate) const BAD: &str = "bad";
 pub(crate) const SWITCH_SOURCES: [&str; 3] = ["policy", "policy-unreadable", "file"];
 /// Reported lately and vouches for itself; reported lately and says that it cannot be relied on; not lately; never.
 pub(crate) const AGENT_STATES: [&str; 4] = ["fresh", "doubtful", "stale", "missing"];
+/// None; one, as it should be; more, which makes the API server refuse every eviction.
+pub(crate) const BUDGETS: [&str; 3] = ["none", "one", "several"];
 
 const SCOPES: [Scope; 4] = [Scope::Pod, Scope::CorednsPod, Scope::Node, Scope::Cluster];
 

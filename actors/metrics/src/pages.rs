@@ -9,13 +9,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nameward_messages::Now;
 use nameward_messages::health::{ActorName, Stage};
+use nameward_messages::status::Status;
 use nameward_supervision::{ActorReport, HealthBoard, clock};
 use serde::Serialize;
 
+use crate::html;
 use crate::mind::Output;
 use crate::names::Metric;
 use crate::registry::{Registry, RegistryError};
 use crate::state::{About, Snapshot, State};
+use crate::status::{Around, status};
 
 /// What the pages say: shared between the actor, which changes it, and the HTTP endpoint, which shows it.
 #[derive(Clone)]
@@ -37,13 +40,49 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     pub(crate) status: u16,
-    pub(crate) json: bool,
+    pub(crate) kind: Kind,
     pub(crate) body: String,
+}
+
+/// What a page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Text,
+    Json,
+    Html,
 }
 
 impl Page {
     fn text(status: u16, body: String) -> Self {
-        Self { status, json: false, body }
+        Self { status, kind: Kind::Text, body }
+    }
+
+    fn json(value: &impl Serialize) -> Self {
+        match serde_json::to_string(value) {
+            Ok(body) => Self { status: 200, kind: Kind::Json, body },
+            Err(error) => Self::text(500, format!("cannot be written as JSON: {error}\n")),
+        }
+    }
+}
+
+/// Who asks for a page that is not for everybody.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker<'a> {
+    /// Its address.
+    pub(crate) peer: IpAddr,
+    /// The host that it believes to ask, with or without a port; browsers always say.
+    pub(crate) host: Option<&'a str>,
+}
+
+impl Asker<'_> {
+    /// A browser on this machine can be led here by a page from elsewhere, whose name was made to resolve to loopback (DNS
+    /// rebinding). Then the host is that name.
+    fn names_this_machine(&self) -> bool {
+        self.host.is_none_or(|host| {
+            let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+            let name = name.map_or(host, |(name, _)| name).trim_start_matches('[').trim_end_matches(']');
+            name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+        })
     }
 }
 
@@ -104,7 +143,7 @@ impl Pages {
         &self.inner.about.node
     }
 
-    /// Whether `/state` answers to others than loopback.
+    /// Whether the page, `/status.json` and `/state` answer to others than loopback.
     pub(crate) fn open_state(&self, open: bool) {
         self.inner.open_state.store(open, Ordering::Relaxed);
     }
@@ -114,9 +153,7 @@ impl Pages {
     }
 
     pub(crate) fn metrics(&self) -> Page {
-        // A file that cannot be looked for stops changes, too.
-        let paused = self.inner.pause_file.get().map(|file| !matches!(file.try_exists(), Ok(false)));
-        match self.inner.registry.text(&self.inner.board, paused) {
+        match self.inner.registry.text(&self.inner.board, self.paused()) {
             Ok(text) => Page::text(200, text),
             Err(error) => Page::text(500, format!("{error}\n")),
         }
@@ -146,17 +183,64 @@ impl Pages {
         Page::text(200, format!("ready\n{}", lines(&degraded)))
     }
 
-    pub(crate) fn state(&self, peer: IpAddr) -> Page {
-        let inner = &*self.inner;
-        if !inner.open_state.load(Ordering::Relaxed) && !peer.to_canonical().is_loopback() {
-            return Page::text(
+    /// Why somebody is not shown what is known of the cluster, if he is not.
+    pub(crate) fn refusal(&self, asker: Asker<'_>) -> Option<Page> {
+        let peer = asker.peer;
+        if self.inner.open_state.load(Ordering::Relaxed) {
+            return None;
+        }
+        if !peer.to_canonical().is_loopback() {
+            return Some(Page::text(
                 403,
                 format!(
-                    "/state answers to loopback alone, and you ask from {peer}. Ask from the node itself (kubectl exec or \
+                    "This page answers to loopback alone, and you ask from {peer}. Ask from the node itself (kubectl exec or \
                      port-forward), or set metrics.open_state = true.\n"
                 ),
-            );
+            ));
         }
+        if !asker.names_this_machine() {
+            let because = "This page answers to loopback alone, under the name localhost or an address, and you ask for another \
+                           name. Set metrics.open_state = true if it is meant to be served under one.\n";
+            return Some(Page::text(403, because.to_owned()));
+        }
+        None
+    }
+
+    /// The status page as HTML.
+    pub(crate) fn html(&self, asker: Asker<'_>) -> Page {
+        let shown = || Page { status: 200, kind: Kind::Html, body: html::page(&self.status()) };
+        self.refusal(asker).unwrap_or_else(shown)
+    }
+
+    /// The same as JSON.
+    pub(crate) fn status_json(&self, asker: Asker<'_>) -> Page {
+        self.refusal(asker).unwrap_or_else(|| Page::json(&self.status()))
+    }
+
+    fn status(&self) -> Status {
+        let inner = &*self.inner;
+        let snapshot = Arc::clone(&self.snapshot());
+        let around = Around {
+            uptime: clock::now().mono.since(inner.started.mono),
+            awaited: inner.board.awaited(),
+            troubles: inner.board.troubles(),
+            paused: self.paused().unwrap_or(false),
+        };
+        status(&snapshot, &inner.about, &around)
+    }
+
+    /// Whether the file of the kill switch is there. One that cannot be looked for stops changes, too.
+    fn paused(&self) -> Option<bool> {
+        self.inner.pause_file.get().map(|file| !matches!(file.try_exists(), Ok(false)))
+    }
+
+    /// Everything, as JSON.
+    pub(crate) fn state(&self, asker: Asker<'_>) -> Page {
+        self.refusal(asker).unwrap_or_else(|| self.whole())
+    }
+
+    fn whole(&self) -> Page {
+        let inner = &*self.inner;
         let snapshot = Arc::clone(&self.snapshot());
         let actors = inner.board.reports();
         let awaited = inner.board.awaited();
@@ -170,10 +254,7 @@ impl Pages {
             actors: &actors,
             state: snapshot.view(),
         };
-        match serde_json::to_string(&whole) {
-            Ok(body) => Page { status: 200, json: true, body },
-            Err(error) => Page::text(500, format!("cannot write the state as JSON: {error}\n")),
-        }
+        Page::json(&whole)
     }
 }
 

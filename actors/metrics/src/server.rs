@@ -4,16 +4,19 @@ use std::net::{SocketAddr, TcpListener};
 
 use axum::Router;
 use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::task::JoinHandle;
 
 use crate::connections::{Bounded, Peer};
-use crate::pages::{Page, Pages};
+use crate::html;
+use crate::pages::{Asker, Kind, Page, Pages};
 
-const INDEX: &str = "Nameward\n\n/metrics  Prometheus text\n/healthz  is this process live\n/readyz   what it still \
-                     awaits\n/state    what it knows, as JSON (loopback alone unless metrics.open_state)\n";
+/// What `/` says to those who are not shown the status page.
+const INDEX: &str = "Nameward\n\n/metrics      Prometheus text\n/healthz      is this process live\n/readyz       what it still \
+                     awaits\n\nTo loopback alone, unless metrics.open_state:\n/             the status page\n/status.json  the same as \
+                     JSON\n/state        all that it knows, as JSON\n";
 
 /// The endpoint could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +70,11 @@ impl Endpoint {
     /// Outside a tokio runtime.
     pub fn serve(self, pages: Pages) -> JoinHandle<()> {
         let router = Router::new()
-            .route("/", get(async || INDEX))
+            .route("/", get(page))
+            .route("/status.json", get(status_json))
+            .route("/nameward.css", get(async || asset("text/css; charset=utf-8", html::CSS)))
+            .route("/nameward.js", get(async || asset("text/javascript; charset=utf-8", html::JS)))
+            .route("/nameward.svg", get(async || asset("image/svg+xml", html::ICON)))
             .route("/metrics", get(metrics))
             .route("/healthz", get(async |State(pages): State<Pages>| pages.healthz()))
             .route("/readyz", get(async |State(pages): State<Pages>| pages.readyz()))
@@ -95,14 +102,59 @@ async fn metrics(State(pages): State<Pages>) -> Response {
     response
 }
 
-async fn state(State(pages): State<Pages>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>) -> Page {
-    pages.state(peer.ip())
+fn asker(peer: SocketAddr, headers: &HeaderMap) -> Asker<'_> {
+    // A name that is not text names no machine.
+    let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    Asker { peer: peer.ip(), host }
+}
+
+async fn state(State(pages): State<Pages>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, headers: HeaderMap) -> Page {
+    pages.state(asker(peer, &headers))
+}
+
+async fn status_json(
+    State(pages): State<Pages>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Page {
+    pages.status_json(asker(peer, &headers))
+}
+
+/// Whoever is not shown the page is told what there is.
+async fn page(State(pages): State<Pages>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, headers: HeaderMap) -> Response {
+    let page = pages.html(asker(peer, &headers));
+    if page.status == 403 { INDEX.into_response() } else { page.into_response() }
+}
+
+/// The same for every release; an upgrade must be seen at once.
+fn asset(kind: &'static str, body: &'static str) -> Response {
+    guarded(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], body).into_response())
+}
+
+/// The page and what belongs to it are nobody else's to embed, to guess the type of, or to learn addresses from.
+fn guarded(mut response: Response) -> Response {
+    let guards = [
+        (header::CONTENT_SECURITY_POLICY, html::POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ];
+    response.headers_mut().extend(guards.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    response
 }
 
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let kind = if self.json { "application/json" } else { "text/plain; charset=utf-8" };
-        (status, [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")], self.body).into_response()
+        let kind = match self.kind {
+            Kind::Text => "text/plain; charset=utf-8",
+            Kind::Json => "application/json",
+            Kind::Html => "text/html; charset=utf-8",
+        };
+        guarded(
+            (status, [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")], self.body).into_response(),
+        )
     }
 }

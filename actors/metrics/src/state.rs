@@ -1,17 +1,23 @@
-//! What `/state` shows, without what supervision adds (actors, stages, uptime).
+//! What `/state` and the page are made from, and what `/state` shows, without what supervision adds (actors, stages, uptime).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nameward_messages::cluster_view::{ClusterView, KillSwitch};
+use nameward_messages::guarding::Breaker;
 use nameward_messages::namespaces::{Namespace, Vantage};
 use nameward_messages::plan::{IncidentPhase, IncidentSpec, IncidentStatus};
 use nameward_messages::probe::{Outcome, PathKey, QuestionKind};
-use nameward_messages::remedy::RemedyRecord;
+use nameward_messages::remedy::{Mode, RemedyRecord};
 use nameward_messages::report::{NodeOrders, NodeReport};
+use nameward_messages::status::{History, PacketWay};
 use nameward_messages::targets::{Targets, Transport};
-use nameward_messages::verdict::{Cause, Confidence, Deferral, Evidence, Recovery, RuledOut, Scope, Subject, Verdict};
+use nameward_messages::verdict::{
+    Cause, Confidence, Deferral, Evidence, Recovery, RuledOut, Scope, Subject, Verdict, VerdictKey,
+};
 use nameward_messages::{Mono, Now};
 use serde::Serialize;
 
@@ -67,6 +73,22 @@ pub struct Snapshot {
     pub config_error: Option<String>,
     /// What this process cannot do.
     pub losses: Arc<Vec<String>>,
+    /// What was found on this node that no rule knows how to read.
+    pub unmodelled: Arc<Vec<String>>,
+    /// The ways of packets that standing verdicts explain.
+    pub ways: BTreeMap<VerdictKey, Arc<PacketWay>>,
+    /// The cluster's kill switch; `None`: not read yet.
+    pub kill_switch: Option<KillSwitch>,
+    /// Breakers that are open.
+    pub breakers: Vec<Breaker>,
+    /// The cluster, where this process sees it.
+    pub view: Option<Arc<ClusterView>>,
+    /// A report that is older is not current.
+    pub stale_after: Duration,
+    /// What remedies may do unless their own mode says otherwise.
+    pub mode: Mode,
+    /// The last hour.
+    pub history: Arc<History>,
 }
 
 /// The last result of one path.

@@ -38,6 +38,15 @@ struct Try {
     at: Timestamp,
     /// On the monotonic clock of this process, in milliseconds; negative for what happened before its origin.
     mono_ms: i128,
+    /// Only its intent is known: it is no try any more once a ladder says that the intent was taken back.
+    intended: bool,
+}
+
+impl Try {
+    /// An intent and the records of its outcome carry one moment: they are one try.
+    fn is(&self, kind: RemedyKind, subject: &Subject, at: Timestamp) -> bool {
+        self.kind == kind && self.subject == *subject && self.at.duration_since(at).unsigned_abs() < SAME_TRY
+    }
 }
 
 /// The tries that are known.
@@ -56,12 +65,20 @@ const MOST: usize = 1024;
 impl Budget {
     /// Counts one try that starts now.
     pub fn spend(&mut self, now: Now, kind: RemedyKind, subject: &Subject) {
-        self.note(now, kind, subject, now.wall);
+        self.spend_at(now, kind, subject, now.wall);
     }
 
     /// Counts one try whose intent was written at `at`, which its records carry.
     pub fn spend_at(&mut self, now: Now, kind: RemedyKind, subject: &Subject, at: Timestamp) {
         self.note(now, kind, subject, at);
+        self.made(kind, subject, at);
+    }
+
+    /// More than its intent is known.
+    fn made(&mut self, kind: RemedyKind, subject: &Subject, at: Timestamp) {
+        for tried in self.tries.iter_mut().filter(|tried| tried.is(kind, subject, at)) {
+            tried.intended = false;
+        }
     }
 
     /// Takes over what the incidents' ladders and standing intents say. A try that is known already is not counted
@@ -73,11 +90,20 @@ impl Budget {
         for incident in incidents {
             for (kind, subject, at) in tries_of(&incident.status.ladder) {
                 self.note_read(now, kind, subject, at, trust);
+                self.made(kind, subject, at);
             }
             let standing = incident.status.intent.as_ref();
+            for record in incident.status.ladder.iter().filter(|r| r.outcome == RemedyOutcome::Refused) {
+                let stands = standing.is_some_and(|i| i.at.duration_since(record.at).unsigned_abs() < SAME_TRY);
+                self.tries.retain(|t| stands || !t.intended || !t.is(record.kind, &record.subject, record.at));
+            }
             // An undo is no try.
             if let Some(intent) = standing.filter(|i| !(i.kind == RemedyKind::AddReplica && i.to < i.from)) {
+                let known = self.tries.len();
                 self.note_read(now, intent.kind, &intent.subject, intent.at, trust);
+                if let Some(new) = self.tries.get_mut(known) {
+                    new.intended = true;
+                }
             }
         }
         let oldest = millis(now.mono.0) - i128::from(u32::try_from(KEEP.as_secs()).unwrap_or(u32::MAX)) * 1000;
@@ -123,14 +149,11 @@ impl Budget {
     }
 
     fn note_aged(&mut self, now: Now, kind: RemedyKind, subject: &Subject, at: Timestamp, age: Duration) {
-        // An intent and the records of its outcome carry one moment: they are one try.
-        let same = |tried: &Try| {
-            tried.kind == kind && tried.subject == *subject && tried.at.duration_since(at).unsigned_abs() < SAME_TRY
-        };
-        if self.tries.iter().any(same) {
+        if self.tries.iter().any(|tried| tried.is(kind, subject, at)) {
             return;
         }
-        self.tries.push(Try { kind, subject: subject.clone(), at, mono_ms: millis(now.mono.0) - millis(age) });
+        let mono_ms = millis(now.mono.0) - millis(age);
+        self.tries.push(Try { kind, subject: subject.clone(), at, mono_ms, intended: false });
     }
 }
 
@@ -248,6 +271,46 @@ mod tests {
             budget.forbids(at(10_100), LIMITS, RemedyKind::EvictPod, &pod("b")),
             Some(Spent::Spacing(Duration::from_secs(200)))
         );
+    }
+
+    #[test]
+    fn an_intent_that_was_taken_back_was_no_try() {
+        let line = |outcome, s| RemedyRecord {
+            kind: RemedyKind::EvictPod,
+            subject: pod("a"),
+            mode: nameward_messages::remedy::Mode::Act,
+            outcome,
+            detail: String::new(),
+            at: at(s).wall,
+        };
+        let standing = intended(RemedyKind::EvictPod, &pod("a"), at(1000).wall);
+        let mut after = standing.clone();
+        after.status.intent = None;
+        let forbidden = |budget: &Budget| budget.forbids(at(1010), LIMITS, RemedyKind::EvictPod, &pod("b")).is_some();
+        let seen = |ladder: Vec<RemedyRecord>, views: &[&IncidentView]| {
+            let mut budget = Budget::default();
+            budget.learn(at(1000), &[]);
+            for view in views {
+                let mut view = (*view).clone();
+                if view.status.intent.is_none() {
+                    view.status.ladder.clone_from(&ladder);
+                }
+                budget.learn(at(1001), std::slice::from_ref(&view));
+            }
+            budget
+        };
+        let refused = || vec![line(RemedyOutcome::Refused, 1000)];
+        assert!(forbidden(&seen(Vec::new(), &[&standing])), "it may be carried out at any moment");
+        assert!(!forbidden(&seen(refused(), &[&standing, &after])), "it was taken back");
+        assert!(forbidden(&seen(Vec::new(), &[&standing, &after])), "nothing says so");
+        assert!(forbidden(&seen(vec![line(RemedyOutcome::Refused, 990)], &[&standing, &after])), "of another time");
+        let failed = vec![line(RemedyOutcome::Failed, 1000), line(RemedyOutcome::Refused, 1000)];
+        assert!(forbidden(&seen(failed, &[&standing, &after])), "it was carried out, or may have been");
+        let mut own = seen(Vec::new(), &[&standing]);
+        own.spend_at(at(1002), RemedyKind::EvictPod, &pod("a"), at(1000).wall);
+        after.status.ladder = refused();
+        own.learn(at(1003), &[after]);
+        assert!(forbidden(&own), "this process carried it out");
     }
 
     #[test]

@@ -216,9 +216,9 @@ pub fn replica_target(from: u32, read: Option<&WorkloadRead>) -> Result<(), Refu
 }
 
 /// Whether the added replica may be taken away again from the workload as it was read again. `Ok(false)`: it is not ours any
-/// more, since somebody has set another number, or owns it.
+/// more, since somebody has set the number since (be it the same one), or owns it.
 pub fn lower_target(from: u32, to: u32, read: &WorkloadRead) -> Result<bool, Refusal> {
-    if read.replicas != from || read.replicas_owner.is_some() {
+    if read.replicas != from || read.replicas_owner.is_some() || !read.scaled_by_us {
         return Ok(false);
     }
     workload_free(read)?;

@@ -76,6 +76,9 @@ pub struct Entry {
     /// It made things worse, and was undone for that.
     #[serde(default)]
     pub worse: bool,
+    /// It is after-care: no repair of a fault that was found, and none of its tries.
+    #[serde(default)]
+    pub care: bool,
     /// When it was intended, in milliseconds since the boot.
     pub began_ms: u64,
     /// The same for people.

@@ -5,19 +5,21 @@
 //! judged ([`plan`]); then for each change the before-image is read, both are journalled and synced, what could forbid it is
 //! asked again, the change is made and read back, and that is journalled. Then probing from the vantage concerned says
 //! whether it helped. If it did, the journal says so; if it did not, or something got worse, it is undone where what is
-//! there is still what was written, and a person is called ([`work`]).
+//! there is still what was written, and a person is called ([`work`]). Where nothing could be asked, nobody knows: it is asked
+//! for ten minutes at most, and then stays, and a person is called.
 //!
 //! **After-care** ([`after`]): when a CoreDNS pod is gone, whoever evicted it, and conntrack of this node still sends UDP to its
 //! address a while later, those entries are deleted, as a repair like any other (`drop-conntrack`). The agent's own watch
 //! names the address: what is dead is known here no later than to the coordinator.
 //!
 //! What holds whatever the configuration says:
-//! - One repair at a time on a node, one in ten minutes ([`EVERY`]), three tries per target ([`TRIES`]).
-//! - No repair without an unexpired permit, on a verdict that is only probable, in the cool-down, while the kill switch is
+//! - One repair at a time on a node, one in ten minutes ([`EVERY`]), three tries per target ([`TRIES`]; of the node itself: in a
+//!   day). After-care has a slot of its own, once in ten minutes, and leaves theirs to the repairs.
+//! - No repair without an unexpired permit that came while this process ran (an older one may have run out long ago), on a verdict that is only probable, in the cool-down, while the kill switch is
 //!   thrown or has not been read, or while the journal cannot be written.
 //! - When the permit is withdrawn in the middle, no further change is made; what was made is verified, or undone.
 //! - When the kill switch is thrown in the middle, nothing at all is changed, not even back: probing goes on, since it
-//!   changes nothing, and an undo waits until the switch is released. A person is told what stands.
+//!   changes nothing, and an undo waits until the switch is released, and then looks again first. A person is told what stands.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -46,7 +48,7 @@ mod work;
 
 use after::Gone;
 use plan::Known;
-use work::Work;
+use work::{Failing, Work};
 
 pub use told::{Input, Job, JobResult, Output};
 
@@ -54,12 +56,16 @@ pub use told::{Input, Job, JobResult, Output};
 pub const EVERY: Duration = Duration::from_secs(600);
 /// Most tries of one remedy on one target. No configuration raises it.
 pub const TRIES: u32 = 3;
+/// A node outlives its faults: tries on the node itself count for this long. A pod's count for as long as it lives.
+pub const TRIES_OF_NODE: Duration = Duration::from_secs(24 * 3600);
 /// How long nothing is repaired on this node after a repair that made something worse.
 pub const BREAKER: Duration = Duration::from_secs(600);
 /// How often what could stop a repair is looked at while one is under way.
 const LOOK_EVERY: Duration = crate::pause::LOOK_EVERY;
 /// After a look that spoke against a repair, the next one.
 const AGAIN: Duration = Duration::from_secs(30);
+/// Two watches that lost the API together find it again within this time of each other.
+const LATE: Duration = Duration::from_secs(120);
 /// The least time between two ticks.
 const TICK: Duration = Duration::from_millis(200);
 /// Verdicts of one node; diagnosis reports fewer.
@@ -71,8 +77,15 @@ const MOST_TRIES: usize = 256;
 #[derive(Debug)]
 pub struct NodeMind {
     config: Arc<Config>,
-    /// The permit and when its serial was first seen.
-    permit: Option<(Permit, Mono)>,
+    /// The permit, and when its serial was seen to come; `None`: it was there before this process was told anything, and
+    /// nobody here knows how old it is.
+    permit: Option<(Permit, Option<Mono>)>,
+    /// When this process was told the first thing.
+    started: Option<Mono>,
+    /// Orders were told: what changes from now on is news.
+    ordered: bool,
+    /// Since when the API was away, and when it was back: what comes late may be as old.
+    away: Option<(Mono, Option<Mono>)>,
     switch: Option<KillSwitch>,
     paused_here: bool,
     namespaces: BTreeMap<PodUid, Namespace>,
@@ -80,13 +93,15 @@ pub struct NodeMind {
     /// CoreDNS pods that are gone, for after-care.
     gone: Gone,
     standing: BTreeMap<VerdictKey, Standing>,
-    /// Failing vantages, all rows of the matrix together.
-    bad: u32,
+    /// What the matrix says of failing paths.
+    failing: Failing,
     journal: JournalState,
     boot: String,
     /// The highest id of the journal.
     last_id: u64,
     tries: Vec<Try>,
+    /// The last after-care.
+    cared: Option<Mono>,
     /// When the cool-down began: at the start, and when a permit comes back.
     calm_since: Option<Mono>,
     breaker: Option<Mono>,
@@ -116,7 +131,7 @@ struct Try {
 struct Standing {
     verdict: Verdict,
     told: Option<RemedyOutcome>,
-    /// The reason that was told, without the command.
+    /// The reason that was told, without the command; empty when nothing forbade it.
     reason: String,
     /// It was repaired and verified: diagnosis will end it.
     settled: bool,
@@ -131,17 +146,21 @@ impl NodeMind {
         Self {
             config,
             permit: None,
+            started: None,
+            ordered: false,
+            away: None,
             switch: None,
             paused_here: false,
             namespaces: BTreeMap::new(),
             targets: Arc::default(),
             gone: Gone::default(),
             standing: BTreeMap::new(),
-            bad: 0,
+            failing: Failing::default(),
             journal: JournalState::Awaited,
             boot: String::new(),
             last_id: 0,
             tries: Vec::new(),
+            cared: None,
             calm_since: None,
             breaker: None,
             last_task: 0,
@@ -183,6 +202,11 @@ impl NodeMind {
     /// Takes one input.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         self.calm_since.get_or_insert(now.mono);
+        self.started.get_or_insert(now.mono);
+        // The shell tells the file before anything else: what it leaves as it is, is looked at with what follows, once.
+        if matches!(input, Input::PausedHere(paused) if paused == self.paused_here) {
+            return;
+        }
         self.stepped = now.mono;
         match input {
             Input::Diagnosis(DiagnosisTells::Stands(verdict)) => self.stands(verdict),
@@ -190,13 +214,14 @@ impl NodeMind {
                 self.standing.remove(&key);
             }
             Input::Diagnosis(DiagnosisTells::Matrix(matrix)) => {
-                self.bad = matrix.rows.iter().fold(0, |sum, row| sum.saturating_add(row.bad));
+                self.failing = Failing::of(&matrix);
             }
             Input::Diagnosis(
                 DiagnosisTells::Deferred(_)
                 | DiagnosisTells::Examined(_)
                 | DiagnosisTells::Unmodelled(_)
-                | DiagnosisTells::Recovered(_),
+                | DiagnosisTells::Recovered(_)
+                | DiagnosisTells::Way { .. },
             )
             | Input::Tick => {}
             Input::Orders(orders) => self.ordered(now, orders),
@@ -212,7 +237,7 @@ impl NodeMind {
                 self.gone.learn(now.mono, &self.targets, &targets);
                 self.targets = targets;
             }
-            Input::KillSwitch(switch) => self.switch = Some(switch),
+            Input::KillSwitch(switch) => self.switched(now.mono, switch),
             Input::PausedHere(paused) => self.paused_here = paused,
             Input::Configure(config) => self.config = config,
             Input::Journal { boot, found } => self.opened(now, boot, found, out),
@@ -226,14 +251,41 @@ impl NodeMind {
 
     fn ordered(&mut self, now: Now, orders: NodeOrders) {
         let had = self.permitted(now.mono);
+        let first = !std::mem::replace(&mut self.ordered, true);
+        // What this process finds may be days old, and whoever gave it may be gone: only what is seen to change has an age.
         self.permit = match (orders.permit, self.permit.take()) {
             (Some(new), Some((old, since))) if new.serial == old.serial => Some((new, since)),
-            (Some(new), _) => Some((new, now.mono)),
+            (Some(new), _) => Some((new, (!first).then(|| self.seen_since(now.mono)))),
             (None, _) => None,
         };
         // A permit that was withheld and comes back says that a storm is over.
         if !had && self.permitted(now.mono) {
             self.calm_since = Some(now.mono);
+        }
+    }
+
+    /// The watch of the kill switch says as well whether the API is there.
+    fn switched(&mut self, now: Mono, switch: KillSwitch) {
+        self.switch = Some(switch);
+        self.away = match (switch, self.away) {
+            (KillSwitch::UnreadableSince(_), Some((since, None))) => Some((since, None)),
+            (KillSwitch::UnreadableSince(_), Some((since, Some(back)))) if now.since(back) < LATE => {
+                Some((since, None))
+            }
+            // A switch that was never read is told as unreadable since ever: what was before this process, its first orders
+            // stand for.
+            (KillSwitch::UnreadableSince(since), _) => Some((since.max(self.started.unwrap_or(now)).min(now), None)),
+            (KillSwitch::Off | KillSwitch::On, Some((since, None))) => Some((since, Some(now))),
+            (KillSwitch::Off | KillSwitch::On, away) => away,
+        };
+    }
+
+    /// The earliest moment at which what is told now can have been written.
+    fn seen_since(&self, now: Mono) -> Mono {
+        match self.away {
+            Some((since, None)) => since,
+            Some((since, Some(back))) if now.since(back) < LATE => since,
+            _ => now,
         }
     }
 
@@ -249,8 +301,8 @@ impl NodeMind {
     }
 
     fn permitted(&self, now: Mono) -> bool {
-        let valid = |(permit, since): &(Permit, Mono)| now.since(*since).as_secs() < u64::from(permit.valid_s);
-        self.permit.as_ref().is_some_and(valid)
+        let Some((permit, Some(since))) = &self.permit else { return false };
+        now.since(*since).as_secs() < u64::from(permit.valid_s)
     }
 
     /// Whether a kill switch is thrown, or cannot be read.

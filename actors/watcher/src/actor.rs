@@ -193,6 +193,9 @@ impl WatcherActor {
             let plan = Plan { watch: Watch::Nodes, api: |c, _| Api::all(c), namespace, config, input: Input::Nodes };
             ctx.spawn(self.watch(plan, ctx));
             let (namespace, config) = everywhere();
+            let (watch, input) = (Watch::Namespaces, Input::Namespaces);
+            ctx.spawn(self.watch(Plan { watch, api: |c, _| Api::all(c), namespace, config, input }, ctx));
+            let (namespace, config) = everywhere();
             let plan = Plan { watch: Watch::Agents, api: |c, _| Api::all(c), namespace, config, input: Input::Agents };
             ctx.spawn(self.watch(plan, ctx));
             let (namespace, config) = everywhere();
@@ -368,16 +371,17 @@ async fn look(connection: &Connection, config: &Config, role: Role) -> Result<Fo
     Ok(FoundDns { service, selector, workload })
 }
 
-/// Reads `default/kubernetes` now and every ten minutes or so: its endpoints must be known before they are needed.
+/// Reads `default/kubernetes` now and every ten minutes or so: its endpoints must be known before they are needed. The API server
+/// itself writes one slice for them, and gives it the Service's name (kubernetes `pkg/controlplane/reconcilers`).
 async fn remember(connection: Connection, to: Outlet<WatcherMessage>) {
     let key = ObjectKey::new("default", "kubernetes");
     let mut attempt = 0;
     loop {
         let cluster = &connection.cluster;
-        let outcome = async { Ok((cluster.get_service(&key).await?, cluster.list_slices(&key).await?)) }.await;
+        let outcome = async { Ok((cluster.get_service(&key).await?, cluster.cached_slice(&key).await?)) }.await;
         let wait = match outcome {
-            Ok((service, slices)) => {
-                let endpoints = discovery::api_endpoints(&slices);
+            Ok((service, slice)) => {
+                let endpoints = discovery::api_endpoints(&[slice]);
                 connection.endpoints.remember(&endpoints);
                 let service = discovery::dns_service(&service).cluster_ips;
                 to.tell(WatcherMessage::Kubernetes(Box::new(Input::Kubernetes { service, endpoints })));

@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use nameward_cluster::wire::{
-    AgentObject, Budget, ConfigMap, DaemonSet, Deployment, EndpointSlice, IncidentObject, NodeObject, Pod, Service,
+    AgentObject, Budget, ConfigMap, DaemonSet, Deployment, EndpointSlice, IncidentObject, NamespaceObject, NodeObject,
+    Pod, Service,
 };
 
 /// What one watch holds, by name (`namespace/name` where names may repeat).
@@ -41,9 +42,13 @@ impl Role {
         Watch::ALL.into_iter().filter(move |watch| match watch {
             Watch::LocalPods | Watch::OwnAgent => self.agent(),
             Watch::Service | Watch::Slices | Watch::Policy => true,
-            Watch::DnsPods | Watch::Workload | Watch::Budgets | Watch::Nodes | Watch::Agents | Watch::Incidents => {
-                self.coordinator()
-            }
+            Watch::DnsPods
+            | Watch::Workload
+            | Watch::Budgets
+            | Watch::Nodes
+            | Watch::Namespaces
+            | Watch::Agents
+            | Watch::Incidents => self.coordinator(),
         })
     }
 }
@@ -69,6 +74,8 @@ pub enum Watch {
     Budgets,
     /// Nodes, by their metadata.
     Nodes,
+    /// Namespaces, by their metadata.
+    Namespaces,
     /// All NodeAgents.
     Agents,
     /// All DnsIncidents.
@@ -77,7 +84,7 @@ pub enum Watch {
 
 impl Watch {
     /// Every watch.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::LocalPods,
         Self::Service,
         Self::Slices,
@@ -87,6 +94,7 @@ impl Watch {
         Self::Workload,
         Self::Budgets,
         Self::Nodes,
+        Self::Namespaces,
         Self::Agents,
         Self::Incidents,
     ];
@@ -104,6 +112,7 @@ impl Watch {
             Self::Workload => "DNS workload",
             Self::Budgets => "disruption budgets",
             Self::Nodes => "nodes",
+            Self::Namespaces => "namespaces",
             Self::Agents => "NodeAgents",
             Self::Incidents => "DnsIncidents",
         }
@@ -148,6 +157,8 @@ pub enum Input {
     Budgets(Snapshot<Budget>),
     /// Nodes.
     Nodes(Snapshot<NodeObject>),
+    /// Namespaces: which are to be left alone.
+    Namespaces(Snapshot<NamespaceObject>),
     /// All NodeAgents.
     Agents(Snapshot<AgentObject>),
     /// All DnsIncidents.

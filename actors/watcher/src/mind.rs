@@ -123,7 +123,7 @@ impl WatcherMind {
         match input {
             Input::LocalPods(pods) => {
                 self.synced(Watch::LocalPods);
-                out.extend(self.pods.changes(&pods).into_iter().map(Tell::Pod));
+                out.extend(self.pods.changes(&pods, ignored(self.told_orders.as_ref())).into_iter().map(Tell::Pod));
                 self.local = pods;
             }
             Input::Service(found) => {
@@ -139,8 +139,16 @@ impl WatcherMind {
                 self.synced(Watch::OwnAgent);
                 let orders = found.values().next().and_then(|agent| agent.orders.clone()).unwrap_or_default();
                 if self.told_orders.as_ref() != Some(&orders) {
+                    let other = ignored(self.told_orders.as_ref()) != ignored(Some(&orders));
                     self.told_orders = Some(orders.clone());
                     out.push(Tell::Orders(orders));
+                    // Before the first list of pods there is nothing to look at again.
+                    if other && self.standing.get(&Watch::LocalPods).is_some_and(|standing| standing.synced) {
+                        let pods = self.local.clone();
+                        out.extend(
+                            self.pods.changes(&pods, ignored(self.told_orders.as_ref())).into_iter().map(Tell::Pod),
+                        );
+                    }
                 }
             }
             Input::Policy(found) => {
@@ -173,6 +181,11 @@ impl WatcherMind {
             Input::Nodes(found) => {
                 self.synced(Watch::Nodes);
                 self.sources.nodes = found;
+                self.view_changed(at);
+            }
+            Input::Namespaces(found) => {
+                self.synced(Watch::Namespaces);
+                self.sources.namespaces = found;
                 self.view_changed(at);
             }
             Input::Agents(found) => {
@@ -285,7 +298,8 @@ impl WatcherMind {
 
     fn tell_coredns(&mut self, out: &mut Vec<Tell>) {
         let targets = self.told_targets.as_deref();
-        let serving = self.local.values().filter(|pod| self.dns.serves(pod, targets)).take(workload::MOST);
+        let serves = |pod: &&Arc<Pod>| !pod.over() && self.dns.serves(pod, targets);
+        let serving = self.local.values().filter(serves).take(workload::MOST);
         let now: Vec<CorednsPodState> = serving.map(|pod| workload::state(pod)).collect();
         if *self.told_coredns != now {
             self.told_coredns = Arc::new(now);
@@ -294,7 +308,9 @@ impl WatcherMind {
     }
 
     fn tell_misfits(&mut self, out: &mut Vec<Tell>) {
-        let now: Vec<HostNetworkPod> = self.local.values().filter_map(|pod| misfit(pod)).take(MOST_MISFITS).collect();
+        let ignored = ignored(self.told_orders.as_ref());
+        let now = self.local.values().filter_map(|pod| misfit(pod, ignored));
+        let now: Vec<HostNetworkPod> = now.take(MOST_MISFITS).collect();
         if *self.told_misfits != now {
             self.told_misfits = Arc::new(now);
             out.push(Tell::Misfits(Arc::clone(&self.told_misfits)));
@@ -371,6 +387,11 @@ impl WatcherMind {
         }
         Stage::Ready
     }
+}
+
+/// Namespaces that are left alone, as the coordinator says.
+fn ignored(orders: Option<&NodeOrders>) -> &[String] {
+    orders.map_or(&[], |orders| orders.ignored_namespaces.as_slice())
 }
 
 #[cfg(test)]

@@ -18,9 +18,9 @@ pub(crate) struct LocalPods {
 
 impl LocalPods {
     /// What changed: pods that went first (a name may come back under another uid), then those that came or changed.
-    pub(crate) fn changes(&mut self, pods: &Snapshot<Pod>) -> Vec<PodChanged> {
+    pub(crate) fn changes(&mut self, pods: &Snapshot<Pod>, ignored: &[String]) -> Vec<PodChanged> {
         let now: BTreeMap<PodUid, LocalPod> =
-            pods.values().map(|pod| local(pod)).map(|pod| (pod.uid.clone(), pod)).collect();
+            pods.values().map(|pod| local(pod, ignored)).map(|pod| (pod.uid.clone(), pod)).collect();
         let mut changes: Vec<PodChanged> =
             self.told.keys().filter(|uid| !now.contains_key(*uid)).cloned().map(PodChanged::Gone).collect();
         let changed = now.values().filter(|pod| self.told.get(&pod.uid) != Some(*pod));
@@ -38,8 +38,8 @@ impl LocalPods {
 pub(crate) const MOST_MISFITS: usize = 32;
 
 /// A pod that gets the node's resolver and is told a name of the cluster.
-pub(crate) fn misfit(pod: &Pod) -> Option<HostNetworkPod> {
-    let known = local(pod);
+pub(crate) fn misfit(pod: &Pod, ignored: &[String]) -> Option<HostNetworkPod> {
+    let known = local(pod, ignored);
     let concerned = known.host_network
         && known.dns_policy == DnsPolicy::ClusterFirst
         && known.running
@@ -51,7 +51,8 @@ pub(crate) fn misfit(pod: &Pod) -> Option<HostNetworkPod> {
     Some(HostNetworkPod { uid, key, dns_nameservers, container, name })
 }
 
-fn local(pod: &Pod) -> LocalPod {
+/// A pod, reduced; `ignored` are the namespaces that are left alone.
+fn local(pod: &Pod, ignored: &[String]) -> LocalPod {
     let (spec, status) = (&pod.spec, &pod.status);
     LocalPod {
         uid: PodUid(pod.metadata.uid.clone()),
@@ -67,6 +68,6 @@ fn local(pod: &Pod) -> LocalPod {
         dns_nameservers: spec.dns_config.nameservers.iter().filter_map(|ip| ip.parse().ok()).collect(),
         running: status.phase == "Running",
         terminating: pod.metadata.deletion_timestamp.is_some(),
-        ignored: pod.metadata.flagged(IGNORE),
+        ignored: pod.metadata.flagged(IGNORE) || ignored.contains(&pod.metadata.namespace),
     }
 }

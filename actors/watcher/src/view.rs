@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nameward_cluster::discovery::{self, configured};
-use nameward_cluster::names::PAUSED;
+use nameward_cluster::names::{IGNORE, PAUSED};
 use nameward_cluster::owners;
 use nameward_cluster::wire::{
-    AgentObject, Budget, DaemonSet, Deployment, IncidentObject, NodeObject, Pod, Service, Workload,
+    AgentObject, Budget, DaemonSet, Deployment, IncidentObject, NamespaceObject, NodeObject, Pod, Service, Workload,
 };
 use nameward_messages::cluster_view::{
     BudgetView, ClusterView, DnsContainerView, DnsPodView, IncidentView, NodeAgentView, NodeView, WorkloadKind,
@@ -27,6 +27,7 @@ pub(crate) struct Sources {
     pub(crate) daemon_sets: Snapshot<DaemonSet>,
     pub(crate) budgets: Snapshot<Budget>,
     pub(crate) nodes: Snapshot<NodeObject>,
+    pub(crate) namespaces: Snapshot<NamespaceObject>,
     pub(crate) agents: Snapshot<AgentObject>,
     pub(crate) incidents: Snapshot<IncidentObject>,
     /// When a report's number was seen to change last, by the agent's name.
@@ -53,13 +54,18 @@ impl Sources {
     /// The whole view, but for what only the mind knows.
     pub(crate) fn view(&self, service: Option<&Service>, settings: &Settings) -> ClusterView {
         let workload = self.workload(service, settings);
+        // What an eviction by a kubelet or a finished container leaves stands in the list until it is collected, and is no pod.
+        let pods = || self.pods.values().filter(|pod| !pod.over());
         ClusterView {
-            pods: self.pods.values().map(|pod| pod_view(pod)).collect(),
-            coredns: self.pods.values().take(workload::MOST).map(|pod| workload::state(pod)).collect(),
+            pods: pods().map(|pod| pod_view(pod)).collect(),
+            coredns: pods().take(workload::MOST).map(|pod| workload::state(pod)).collect(),
             rollout: workload.map(|(_, found)| rollout(found)).unwrap_or_default(),
             workload: workload.map(|(kind, found)| workload_view(kind, found)),
             budgets: self.budgets.values().map(|budget| self.budget_view(budget)).collect(),
             nodes: self.nodes.values().map(|node| node_view(node)).collect(),
+            ignored_namespaces: self.ignored_namespaces(),
+            selector: service.map(|service| service.spec.selector.clone()).unwrap_or_default(),
+            service_uid: service.map(|service| service.metadata.uid.clone()).unwrap_or_default(),
             agents: self.agents.values().map(|agent| self.agent_view(agent)).collect(),
             incidents: self.incidents.values().filter_map(|incident| incident_view(incident)).collect(),
             ..ClusterView::default()
@@ -86,6 +92,12 @@ impl Sources {
         })
     }
 
+    /// By name; the snapshot is sorted.
+    fn ignored_namespaces(&self) -> Vec<String> {
+        let flagged = self.namespaces.values().filter(|namespace| namespace.metadata.flagged(IGNORE));
+        flagged.map(|namespace| namespace.metadata.name.clone()).collect()
+    }
+
     fn budget_view(&self, budget: &Budget) -> BudgetView {
         let (spec, status) = (&budget.spec, &budget.status);
         let matches = |pod: &&Arc<Pod>| {
@@ -99,7 +111,13 @@ impl Sources {
             desired_healthy: status.desired_healthy,
             observed: status.observed_generation >= budget.metadata.generation,
             always_allow_unhealthy: spec.unhealthy_pod_eviction_policy.as_deref() == Some("AlwaysAllow"),
-            matches: self.pods.values().filter(matches).map(|pod| PodUid(pod.metadata.uid.clone())).collect(),
+            matches: self
+                .pods
+                .values()
+                .filter(|pod| !pod.over())
+                .filter(matches)
+                .map(|pod| PodUid(pod.metadata.uid.clone()))
+                .collect(),
         }
     }
 

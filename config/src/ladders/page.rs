@@ -37,7 +37,11 @@ pub fn page() -> String {
     for line in COMMON {
         let _ = writeln!(text, "- {line}");
     }
-    text.push_str("\nThe figures are ceilings: no configuration can lift them.\n\n## By rung\n");
+    text.push_str(
+        "\nThe figures above are ceilings: a configuration can make them stricter and not looser, and whoever acts holds to them\n\
+         whatever it was told. What is named after a setting has no figure here, since it is a setting: `remedy.wait`,\n\
+         `remedy.cool_down` and `remedy.verify_within` (never less than `probe.interval`) are as long as they are configured.\n\n## By rung\n",
+    );
     for rung in RUNGS {
         one(&mut text, rung);
     }

@@ -14,6 +14,8 @@ use nameward_messages::health::{ActorName, Stage};
 use nameward_messages::namespaces::{Namespace, NamespaceChanged, NamespaceSource, Resolv};
 use nameward_messages::probe::ProbeAnswer;
 use nameward_messages::remedy::RemedyRecord;
+use nameward_messages::report::MatrixDigest;
+use nameward_messages::targets::Targets;
 use nameward_messages::verdict::{Deferral, Verdict, VerdictKey};
 use nameward_messages::{Mono, NetnsCookie, ObjectKey, PodUid};
 use nameward_remedy::node::{Input as NodeInput, Job, NodeMind, Output as NodeOutput};
@@ -69,12 +71,16 @@ pub(crate) struct Agent {
     pub(crate) unwell: bool,
     /// Pod namespaces that it probes from.
     pub(crate) namespaces: u32,
+    /// Its minds know them.
+    listed: bool,
+    targets: Arc<Targets>,
     tick: Option<Mono>,
     look: Option<Mono>,
     switch: Option<KillSwitch>,
     standing: BTreeMap<VerdictKey, Verdict>,
     deferred: Vec<Deferral>,
     examined: Vec<PodUid>,
+    matrix: Option<MatrixDigest>,
     /// A path that fails for want of luck, until then.
     glitch: Option<(PodUid, Mono)>,
 }
@@ -96,12 +102,15 @@ impl World {
             machine: Machine::default(),
             unwell: false,
             namespaces: if self.spec.lonely == Some(n) { 0 } else { self.rng.u32(1..4) },
+            listed: false,
+            targets: Arc::default(),
             tick: None,
             look: None,
             switch: None,
             standing: BTreeMap::new(),
             deferred: Vec::new(),
             examined: Vec::new(),
+            matrix: None,
             glitch: None,
         }
     }
@@ -136,8 +145,17 @@ impl World {
                     return;
                 }
                 self.agents[n].tick = None;
-                self.tell_reporter(n, Input::Tick);
-                self.tell_node(n, NodeInput::Tick);
+                let agent = &self.agents[n];
+                let now = agent.clock.now(self.now).mono;
+                let due = |at: Option<Mono>| at.is_none_or(|at| at <= now);
+                let (reporter, node) = (due(agent.reporter.deadline()), due(agent.node.deadline()));
+                if reporter {
+                    self.tell_reporter(n, Input::Tick);
+                }
+                if node {
+                    self.tell_node(n, NodeInput::Tick);
+                }
+                self.agent_tick(n);
             }
             AgentEvent::Look => {
                 if self.agents[n].look.is_some_and(|at| at <= self.now) {
@@ -147,13 +165,17 @@ impl World {
             }
             AgentEvent::Orders => self.orders(n),
             AgentEvent::Targets => {
-                for number in 0..self.agents[n].namespaces {
+                let first = !std::mem::replace(&mut self.agents[n].listed, true);
+                for number in 0..if first { self.agents[n].namespaces } else { 0 } {
                     self.tell_node(n, NodeInput::Namespace(namespace(n, number)));
                     self.tell_reporter(n, Input::Namespace(namespace(n, number)));
                 }
                 let targets = self.targets();
-                self.tell_node(n, NodeInput::Targets(Arc::clone(&targets)));
-                self.tell_reporter(n, Input::Targets(targets));
+                if first || !Arc::ptr_eq(&targets, &self.agents[n].targets) {
+                    self.agents[n].targets = Arc::clone(&targets);
+                    self.tell_node(n, NodeInput::Targets(Arc::clone(&targets)));
+                    self.tell_reporter(n, Input::Targets(targets));
+                }
             }
             AgentEvent::Switch => self.agent_switch(n),
             AgentEvent::Journal => self.open_journal(n),
@@ -254,6 +276,7 @@ impl World {
             NodeOutput::Tell(record) => self.node_record(n, record),
             NodeOutput::Do { task, job } => self.start_job(n, task, job),
             NodeOutput::Probe(request) => self.probe(n, request),
+            NodeOutput::Refused { .. } => {}
         }
     }
 

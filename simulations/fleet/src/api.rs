@@ -26,6 +26,8 @@ pub(crate) struct Workload {
     pub(crate) paused: bool,
     pub(crate) memory_owner: Option<String>,
     pub(crate) replicas_owner: Option<String>,
+    /// A coordinator wrote the number of replicas last.
+    pub(crate) scaled_by_us: bool,
 }
 
 /// A `NodeAgent`.

@@ -37,6 +37,7 @@ pub enum Invariant {
     I13,
     I14,
     I15,
+    I16,
     I17,
     I18,
     I20,
@@ -63,6 +64,7 @@ impl Invariant {
             Self::I13 => "nothing for ten minutes after an act that made things worse",
             Self::I14 => "what is not known is no permission",
             Self::I15 => "nothing on a node is changed without a record of what was there",
+            Self::I16 => "a repair that a crash cut off is found in the journal, and brought to an end",
             Self::I17 => "no owned field is written, no limit lowered or set above its cap",
             Self::I18 => "nothing but CoreDNS and our own objects is touched",
             Self::I20 => "nothing while the kill switch is on or unknown",
@@ -126,6 +128,8 @@ struct Done {
     well_before: usize,
     /// Its verification ended well, and as many were well then: what comes after is not its doing.
     verified: bool,
+    /// It is known whether it made things worse.
+    judged: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,8 +178,16 @@ pub(crate) struct Checker {
     storm_since: Option<Mono>,
     /// The last moment of a rollout.
     rollout: Option<Mono>,
-    rolling: bool,
+    rolling: Option<Mono>,
+    /// Pods of an older template were there when that was last looked at.
+    older: bool,
+    /// The workload's version when that was looked at.
+    looked_at: u64,
     node_acts: BTreeMap<usize, Vec<Mono>>,
+    /// When repairs of nodes were begun lately, on all nodes together.
+    node_begins: Vec<Mono>,
+    /// When each node's orders last bore a permit for repairs.
+    turns: BTreeMap<usize, Mono>,
     /// Nodes whose permit was withdrawn, since when.
     unpermitted: BTreeMap<usize, Mono>,
     called: bool,
@@ -197,6 +209,10 @@ impl World {
 
     /// After every event: what may have become true without anybody's asking.
     pub(crate) fn check_step(&mut self) {
+        if self.api.workload.version != self.check.looked_at {
+            self.check.looked_at = self.api.workload.version;
+            self.note_rollout();
+        }
         self.check_breaker();
     }
 }

@@ -100,7 +100,7 @@ impl World {
                 self.weather.needs = bytes;
                 for uid in self.uids() {
                     let after = Duration::from_secs(self.rng.u64(1..20));
-                    self.queue.push(self.now + after, Event::Kube(Kube::Oom(uid)));
+                    self.will_starve(&uid, after);
                 }
             }
             Fault::NodeSick(..)
@@ -127,6 +127,8 @@ impl World {
             Fault::Forges(n) => self.lies(n, Lie::Forges),
             Fault::Rollout => self.new_template(),
             Fault::Scale(replicas) => {
+                // Who writes what stands there already owns nothing by it.
+                self.api.workload.scaled_by_us &= self.api.workload.replicas == replicas;
                 self.api.workload.replicas = replicas;
                 self.api.workload.generation += 1;
                 self.api.pods_changed(self.now, None);
@@ -274,7 +276,7 @@ impl World {
                 self.set_ready(&uid, false);
             } else if self.api.pod(&uid).is_some_and(|pod| matches!(pod.sick, Some((Cause::CorefileBroken, _)))) {
                 self.cure(&uid);
-                self.queue.push(self.now + Duration::from_secs(5), Event::Kube(Kube::Up(uid)));
+                self.will_come_up(&uid, Duration::from_secs(5));
             }
         }
     }

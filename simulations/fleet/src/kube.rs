@@ -130,13 +130,31 @@ impl World {
             limit: self.api.workload.limit,
             restarts: 0,
             oom_at: None,
+            coming: false,
+            starving: false,
             sick,
             bad_until: None,
         });
         self.api.pods_changed(self.now, None);
         let after = Duration::from_millis(self.rng.u64(1500..6000));
-        self.queue.push(self.now + after, Event::Kube(Kube::Up(uid)));
+        self.will_come_up(&uid, after);
         self.pods_moved();
+    }
+
+    /// A container has one start ahead of it at a time.
+    pub(crate) fn will_come_up(&mut self, uid: &PodUid, after: Duration) {
+        let pod = self.api.pods.iter_mut().find(|pod| pod.uid == *uid);
+        if pod.is_some_and(|pod| !std::mem::replace(&mut pod.coming, true)) {
+            self.queue.push(self.now + after, Event::Kube(Kube::Up(uid.clone())));
+        }
+    }
+
+    /// And one end for want of memory.
+    pub(crate) fn will_starve(&mut self, uid: &PodUid, after: Duration) {
+        let pod = self.api.pods.iter_mut().find(|pod| pod.uid == *uid);
+        if pod.is_some_and(|pod| !std::mem::replace(&mut pod.starving, true)) {
+            self.queue.push(self.now + after, Event::Kube(Kube::Oom(uid.clone())));
+        }
     }
 
     /// Where a new pod goes: a node that takes pods, with as few of its kind as possible.
@@ -174,18 +192,22 @@ impl World {
     }
 
     fn container_up(&mut self, uid: &PodUid) {
-        let Some(pod) = self.api.pods.iter().find(|pod| pod.uid == *uid && pod.terminating.is_none()) else { return };
+        let Some(pod) = self.api.pods.iter_mut().find(|pod| pod.uid == *uid) else { return };
+        pod.coming = false;
+        if pod.terminating.is_some() {
+            return;
+        }
         let broken = matches!(pod.sick, Some((Cause::CorefileBroken, _)));
         let node_works = !self.nodes[pod.node].down;
         let starved = pod.limit < self.weather.needs;
         if broken || !node_works {
             let after = Duration::from_secs(self.rng.u64(10..40));
-            self.queue.push(self.now + after, Event::Kube(Kube::Up(uid.clone())));
+            self.will_come_up(uid, after);
         }
         self.set_ready(uid, node_works && !broken);
-        if starved {
+        if starved && node_works && !broken {
             let after = Duration::from_secs(self.rng.u64(8..50));
-            self.queue.push(self.now + after, Event::Kube(Kube::Oom(uid.clone())));
+            self.will_starve(uid, after);
         }
         self.controllers_look();
     }
@@ -206,10 +228,9 @@ impl World {
 
     fn oom(&mut self, uid: &PodUid) {
         let (now, needs) = (self.now, self.weather.needs);
-        let Some(pod) = self.api.pods.iter_mut().find(|pod| pod.uid == *uid && pod.terminating.is_none()) else {
-            return;
-        };
-        if pod.limit >= needs {
+        let Some(pod) = self.api.pods.iter_mut().find(|pod| pod.uid == *uid) else { return };
+        pod.starving = false;
+        if pod.terminating.is_some() || pod.limit >= needs {
             return;
         }
         pod.oom_at = Some(now);
@@ -217,7 +238,7 @@ impl World {
         pod.ready = false;
         self.api.pods_changed(now, Some(uid));
         let after = Duration::from_secs(self.rng.u64(4..16));
-        self.queue.push(now + after, Event::Kube(Kube::Up(uid.clone())));
+        self.will_come_up(uid, after);
         self.pods_moved();
     }
 
@@ -247,6 +268,10 @@ impl World {
         if let Some(pod) = self.api.pods.iter_mut().find(|pod| pod.uid == *uid && pod.sick.is_some()) {
             pod.sick = None;
             pod.bad_until = Some(now);
+        }
+        // One whose container could not start for what was wrong starts now.
+        if self.api.pod(uid).is_some_and(|pod| !pod.ready) {
+            self.will_come_up(uid, Duration::from_secs(5));
         }
         self.truth_changed();
     }

@@ -32,7 +32,7 @@ mod world;
 pub use check::{Invariant, Violation};
 pub use fault::Fault;
 pub use process::Death;
-pub use run::{Outcome, Settings, play, seeds};
+pub use run::{Outcome, Settings, drawn, play, play_watched, seeds, seeds_on};
 pub use sabotage::Sabotage;
 pub use spec::{Spec, month};
 pub use world::World;

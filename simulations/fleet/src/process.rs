@@ -29,6 +29,8 @@ pub(crate) enum ProcessEvent {
     View,
     /// The policy ConfigMap, as its watch shows it.
     Switch,
+    /// The coordinator's actor panics, where a guard is taken away by that.
+    Forget,
     Executor(Box<Input>),
     Coordinator(Box<Told>),
 }
@@ -75,7 +77,7 @@ impl World {
         let number = self.processes.len();
         let rules = rules(&config);
         Process {
-            coordinator: CoordinatorMind::new(Arc::clone(&config)),
+            coordinator: self.coordinator_mind(),
             executor: SharedMind::new(Arc::clone(&config)),
             election: Election::new(format!("coordinator-{number}_{}", self.rng.u32(..)), rules, self.rng.u64(..)),
             identity: String::new(),
@@ -94,6 +96,11 @@ impl World {
             calls: 0,
             dies: None,
         }
+    }
+
+    fn coordinator_mind(&self) -> CoordinatorMind {
+        let mind = CoordinatorMind::new(Arc::clone(&self.minds_config));
+        if self.spec.restless { mind.restless() } else { mind }
     }
 
     /// A process begins: its watches list, its clock ticks.
@@ -152,13 +159,14 @@ impl World {
                 self.push_executor(p, Input::KillSwitch(switch));
             }
         } else {
-            process.coordinator = CoordinatorMind::new(config);
+            self.processes[p].coordinator = self.coordinator_mind();
             let rules = rules(&self.minds_config);
             let (identity, seed) = (self.processes[p].identity.clone(), self.rng.u64(..));
             // The same claimant: it reads the Lease and takes it up at once.
             self.processes[p].election = Election::new(identity, rules, seed);
             self.processes[p].told = None;
             if view.complete {
+                let view = self.tampered_view(p, view);
                 self.push_coordinator(p, Told::View(view));
             }
             if let Some(switch) = switch {
@@ -205,6 +213,7 @@ impl World {
                 self.view_at(p, again);
             }
             ProcessEvent::Switch => self.read_switch(p),
+            ProcessEvent::Forget => self.panic(p, false),
             ProcessEvent::Executor(input) => self.step_executor(p, *input),
             ProcessEvent::Coordinator(input) => self.step_coordinator(p, *input),
         }

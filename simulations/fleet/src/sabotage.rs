@@ -25,6 +25,8 @@ pub enum Sabotage {
     FewNodes,
     /// I2: the coordinator is shown the node faults of one node only.
     OneSickNode,
+    /// I11: every node's permit is one for repairs.
+    EveryNodesTurn,
     /// I3: every other pod is said to be good.
     AllOthersGood,
     /// I4: more pods are said to be ready than are, and no disruption budget stands in the way.
@@ -51,6 +53,8 @@ pub enum Sabotage {
     OldViewLooksNew,
     /// I15: the journal says that it has written, and has not.
     NoJournal,
+    /// I16: what the journal holds is not told after a crash.
+    JournalUnread,
     /// I17: nobody owns the limit, and the cap is far away.
     NoOwnerNoCap,
     /// I18: evictions go to a pod of another workload.
@@ -222,7 +226,12 @@ impl World {
     }
 
     /// What the coordinator wants, as it reaches the API server.
-    pub(crate) fn tampered_want(&mut self, want: Want) -> Option<Want> {
+    pub(crate) fn tampered_want(&mut self, mut want: Want) -> Option<Want> {
+        if let (Sabotage::EveryNodesTurn, Want::WriteOrders { orders, .. }) = (self.sabotage, &mut want)
+            && let Some(permit) = &mut orders.permit
+        {
+            permit.causes = nameward_messages::verdict::Cause::ALL.to_vec();
+        }
         let told = matches!(want, Want::OpenIncident { .. } | Want::UpdateIncident { .. });
         (self.sabotage != Sabotage::NobodyIsCalled || !told).then_some(want)
     }

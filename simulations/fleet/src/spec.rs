@@ -72,6 +72,10 @@ pub struct Spec {
     pub long: Duration,
     /// DNS must be healthy at the end, or a person called.
     pub must_settle: bool,
+    /// It ends early, once nothing is under way and nothing has happened for longer than the pause between two shared acts.
+    pub ends_settled: bool,
+    /// The coordinators' minds go through everything at every tick, also where there is nothing to do.
+    pub restless: bool,
 }
 
 impl Spec {
@@ -99,6 +103,8 @@ impl Spec {
             faults: Vec::new(),
             long: Duration::from_secs(1800),
             must_settle: true,
+            ends_settled: false,
+            restless: false,
         }
     }
 

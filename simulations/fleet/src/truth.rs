@@ -24,6 +24,9 @@ pub(crate) struct Pod {
     pub(crate) limit: u64,
     pub(crate) restarts: u32,
     pub(crate) oom_at: Option<Mono>,
+    /// Its container is on its way up; its end for want of memory is.
+    pub(crate) coming: bool,
+    pub(crate) starving: bool,
     /// What is wrong with the process, and since when.
     pub(crate) sick: Option<(Cause, Mono)>,
     /// It was sick, or out of reach by its node's fault, until then.

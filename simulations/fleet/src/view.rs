@@ -50,7 +50,7 @@ impl Watch {
 impl World {
     /// The view of a process brought up to date; what it is told next.
     pub(crate) fn look_at_cluster(&mut self, p: usize) -> Arc<ClusterView> {
-        let now = self.now;
+        let (now, targets) = (self.now, self.targets());
         let process = &self.processes[p];
         let (mut view, mut position) = (Arc::clone(&process.watch.view), process.watch.position);
         let (clock, lag) = (process.clock, process.watch.lag);
@@ -62,7 +62,7 @@ impl World {
         if !frozen && !broken {
             let changed = &mut *Arc::make_mut(&mut view);
             if !changed.complete {
-                self.list_everything(changed, local);
+                self.list_everything(changed, local, &targets);
                 position = self.api.changes.len();
             }
             let mut pods = false;
@@ -76,7 +76,7 @@ impl World {
                 position += 1;
             }
             if pods {
-                self.see_pods(changed);
+                self.see_pods(changed, &targets);
             }
         }
         let watch = &mut self.processes[p].watch;
@@ -91,7 +91,7 @@ impl World {
         view
     }
 
-    fn list_everything(&self, view: &mut ClusterView, local: Now) {
+    fn list_everything(&self, view: &mut ClusterView, local: Now, targets: &Arc<Targets>) {
         view.complete = true;
         view.nodes = self
             .nodes
@@ -113,7 +113,7 @@ impl World {
         for name in self.api.incidents.keys() {
             self.see_incident(view, name);
         }
-        self.see_pods(view);
+        self.see_pods(view, targets);
     }
 
     fn see_agent(&self, view: &mut ClusterView, n: usize, local: Now) {
@@ -162,12 +162,12 @@ impl World {
         }
     }
 
-    fn see_pods(&self, view: &mut ClusterView) {
+    fn see_pods(&self, view: &mut ClusterView, targets: &Arc<Targets>) {
         let mut pods: Vec<&Pod> = self.api.pods.iter().collect();
         pods.sort_by(|a, b| a.key.cmp(&b.key));
         view.pods = pods.iter().map(|pod| self.pod_view(pod)).collect();
         view.coredns = pods.iter().map(|pod| self.container_state(pod)).collect();
-        view.targets = self.targets();
+        view.targets = Arc::clone(targets);
         let workload = &self.api.workload;
         let (ready, updated) = (self.api.ready(), self.api.updated());
         view.workload = Some(WorkloadView {
@@ -241,7 +241,16 @@ impl World {
     }
 
     /// The DNS Service and its endpoints.
-    pub(crate) fn targets(&self) -> Arc<Targets> {
+    pub(crate) fn targets(&mut self) -> Arc<Targets> {
+        // Whatever changes a pod changes the version of the workload's status.
+        let version = self.api.workload.version;
+        if self.targets.0 != version {
+            self.targets = (version, self.made_targets());
+        }
+        Arc::clone(&self.targets.1)
+    }
+
+    fn made_targets(&self) -> Arc<Targets> {
         let port = |name: &str| Some(ServicePort { name: name.to_owned(), port: 53 });
         let pods = self.api.pods.iter().map(|pod| DnsPod {
             uid: pod.uid.clone(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nameward_config::Config;
+use nameward_messages::targets::Targets;
 use nameward_messages::{Mono, NodeName};
 
 use crate::agent::{Agent, AgentEvent};
@@ -93,8 +94,14 @@ pub struct World {
     pub(crate) check: Checker,
     pub(crate) trace: Trace,
     pub(crate) stats: Stats,
+    /// The endpoints, by the version at which they were made.
+    pub(crate) targets: (u64, Arc<Targets>),
     /// Views are told this long after a change.
     coalesce: Duration,
+    /// The last moment at which something was under way, or out of order with nobody called.
+    unsettled: Mono,
+    /// When it is looked next whether anything is.
+    look: Mono,
 }
 
 /// A history begins here, so that what happened "before" has a time.
@@ -115,6 +122,7 @@ impl World {
             paused: false,
             memory_owner: spec.memory_owner.clone(),
             replicas_owner: spec.replicas_owner.clone(),
+            scaled_by_us: false,
         };
         let node = |n: usize| Node {
             name: NodeName(format!("node-{n:04}")),
@@ -145,7 +153,10 @@ impl World {
             check: Checker::default(),
             trace: Trace::default(),
             stats: Stats::default(),
+            targets: (0, Arc::default()),
             coalesce: Duration::from_millis(coalesce),
+            unsettled: Mono(BEGIN),
+            look: Mono(BEGIN),
             spec,
         };
         world.api.budgets = world.spec.budgets;
@@ -202,18 +213,48 @@ impl World {
 
     /// Plays to the end of its history, or until an invariant is broken.
     pub fn play(&mut self) {
-        let end = Mono(BEGIN + self.spec.long);
-        while let Some((at, event)) = self.queue.pop(end) {
+        self.play_until(Duration::MAX);
+    }
+
+    /// The same up to this time of the history. `true`: it has come to its end.
+    pub fn play_until(&mut self, part: Duration) -> bool {
+        let end = self.spec.long;
+        let until = Mono(BEGIN + part.min(end));
+        while let Some((at, event)) = self.queue.pop(until) {
             self.now = at;
             self.stats.events += 1;
             self.dispatch(event);
             self.check_step();
             if !self.check.violations.is_empty() {
-                return;
+                return true;
+            }
+            if self.spec.ends_settled && self.settled() {
+                self.check_end();
+                return true;
             }
         }
-        self.now = end;
-        self.check_end();
+        self.now = until;
+        if part >= end {
+            self.check_end();
+        }
+        part >= end
+    }
+
+    /// Nothing is under way and nothing has been for so long that an act that was merely held back would have come: DNS is
+    /// healthy or a person was called, every incident is closed or escalated, and everything that was to happen has.
+    fn settled(&mut self) -> bool {
+        /// Beyond the pause between two shared acts, by the slowest clock.
+        const LONG: Duration = Duration::from_secs(420);
+        const LOOK: Duration = Duration::from_secs(5);
+        if self.now < self.look {
+            return false;
+        }
+        self.look = self.now + LOOK;
+        let over = self.spec.faults.last().is_none_or(|(at, _)| Mono(BEGIN + *at) < self.now);
+        if !over || !(self.healthy() || self.person_called()) || !self.incidents_rest() {
+            self.unsettled = self.now;
+        }
+        self.now.since(self.unsettled) >= LONG
     }
 
     fn dispatch(&mut self, event: Event) {

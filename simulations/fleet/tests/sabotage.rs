@@ -10,7 +10,11 @@ const WITHIN: u64 = 12;
 fn found(sabotage: Sabotage, expected: &[Invariant]) {
     let mut at = None;
     let mut others = Vec::new();
-    seeds(0, WITHIN, Settings { nodes: None, trace: false, sabotage }, |outcome| {
+    let trace = std::env::var_os("NAMEWARD_TRACE").is_some();
+    seeds(0, WITHIN, Settings { nodes: None, trace, sabotage }, |outcome| {
+        for line in outcome.trace.iter().filter(|_| trace) {
+            eprintln!("{line}");
+        }
         if outcome.violations.iter().any(|violation| expected.contains(&violation.invariant)) {
             at = Some(outcome.seed);
         } else {
@@ -47,6 +51,7 @@ each! {
     i13_breaker: NoBreaker finds I13;
     i14_old_views: OldViewLooksNew finds I14;
     i15_journal: NoJournal finds I15;
+    i16_journal_read: JournalUnread finds I16;
     i17_owners: NoOwnerNoCap finds I17;
     i18_strangers: WrongPod finds I18;
     i20_kill_switch: NoKillSwitch finds I20;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use nameward_fleet::{Death, Fault, Outcome, Spec, play};
+use nameward_fleet::{Death, Fault, Invariant, Outcome, Sabotage, Spec, play};
 use nameward_messages::verdict::Cause;
 
 const MI: u64 = 1 << 20;
@@ -95,6 +95,26 @@ fn half_the_nodes_sick_get_no_permit_and_no_pod_is_evicted() {
         spec = spec.then(120, Fault::NodeSick(n, Cause::ForwardPolicyDrop));
     }
     assert!(expect(spec, 0, 0, 0).called);
+}
+
+/// A hundred nodes, of which so many forward no packets any more.
+fn forwarding_off(sick: usize, sabotage: Sabotage) -> Spec {
+    let mut spec = Spec { sabotage, ..Spec::quiet(7, 100, 3) };
+    for n in 0..sick {
+        spec = spec.then(120, Fault::NodeSick(n, Cause::IpForwardOff));
+    }
+    spec
+}
+
+#[test]
+fn nodes_are_repaired_one_after_the_other_and_none_in_a_storm() {
+    for (sick, healthy) in [(18, true), (40, false)] {
+        let outcome = play(forwarding_off(sick, Sabotage::None), false);
+        assert!(outcome.violations.is_empty(), "{sick}: {:?}", outcome.violations);
+        assert_eq!(outcome.healthy, healthy, "{sick}: {:?} {:?}", outcome.stats, outcome.incidents);
+    }
+    let violated = play(forwarding_off(18, Sabotage::EveryNodesTurn), false).violations;
+    assert!(violated.iter().any(|violation| violation.invariant == Invariant::I11), "{violated:?}");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-use nameward_fleet::{Settings, seeds};
+use std::num::NonZeroUsize;
+
+use nameward_fleet::{Settings, seeds_on};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -11,11 +13,13 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn no_seed_breaks_an_invariant() {
-    let count = number("NAMEWARD_SEEDS").unwrap_or(40);
+    let count = number("NAMEWARD_SEEDS").unwrap_or(60);
     let from = number("NAMEWARD_FROM").unwrap_or(0);
     let (mut evictions, mut raises, mut calls, mut broken) = (0, 0, 0, 0);
     let settings = Settings { trace: number("NAMEWARD_TRACE").is_some(), ..Settings::default() };
-    seeds(from, count, settings, |outcome| {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let jobs = number("NAMEWARD_JOBS").and_then(|jobs| NonZeroUsize::new(jobs as usize)).unwrap_or(cores);
+    seeds_on(jobs, from, count, settings, |outcome| {
         evictions += outcome.stats.evictions;
         raises += outcome.stats.raises;
         calls += outcome.stats.calls;

@@ -1,11 +1,13 @@
 //! A small part of the Common Expression Language, enough for admission policies that compare an object with who
-//! writes it: literals, members, indexes, `in`, `has()`, comparisons, `&& || !`, `?:`, and on strings and lists
-//! `size startsWith endsWith contains` calls, and the macros `all` and `exists` on lists. Anything else is an error, which a
-//! policy turns into a refusal.
+//! writes it: literals, members, indexes, `in`, `has()`, comparisons, `+ -` of whole numbers, `&& || !`, `?:`, on strings and lists
+//! `size startsWith endsWith contains` calls, the macros `all` and `exists` on lists and on the keys of maps, and of Kubernetes'
+//! quantities `quantity isLessThan isGreaterThan`. Anything else is an error, which a policy turns into a refusal.
 
 use std::collections::BTreeMap;
 
-use serde_json::{Number, Value};
+use serde_json::{Number, Value, json};
+
+use super::quantity::parse_milli;
 
 /// Evaluates an expression over variables.
 pub(crate) fn evaluate(source: &str, variables: &BTreeMap<&str, Value>) -> Result<Value, String> {
@@ -104,7 +106,7 @@ impl Parser<'_> {
     }
 
     fn operator(&self, level: usize) -> Option<&'static str> {
-        const LEVELS: [&[&str]; 3] = [&["||"], &["&&"], &["==", "!=", "<=", ">=", "<", ">"]];
+        const LEVELS: [&[&str]; 4] = [&["||"], &["&&"], &["==", "!=", "<=", ">=", "<", ">"], &["+", "-"]];
         match self.tokens.get(self.at)? {
             Token::Sign(sign) => LEVELS.get(level)?.iter().find(|known| *known == sign).copied(),
             Token::Word(word) if level == 2 && word == "in" => Some("in"),
@@ -113,7 +115,7 @@ impl Parser<'_> {
     }
 
     fn binary(&mut self, level: usize, depth: usize) -> Result<Expression, String> {
-        if level == 3 {
+        if level == 4 {
             return self.unary(depth);
         }
         let mut left = self.binary(level + 1, depth)?;
@@ -244,6 +246,14 @@ fn binary(
     Ok(Value::Bool(match operator {
         "==" => left == right,
         "!=" => left != right,
+        "+" | "-" => {
+            let sum = match (left.as_i64(), right.as_i64()) {
+                (Some(one), Some(two)) if operator == "+" => one.checked_add(two),
+                (Some(one), Some(two)) => one.checked_sub(two),
+                _ => return Err(format!("no such overload: {operator}")),
+            };
+            return sum.map(Value::from).ok_or_else(|| "integer overflow".to_owned());
+        }
         "in" => match &right {
             Value::Array(items) => items.contains(&left),
             Value::Object(map) => left.as_str().is_some_and(|name| map.contains_key(name)),
@@ -289,22 +299,41 @@ fn call(
         ("startsWith", [Value::String(text), Value::String(other)]) => Ok(text.starts_with(other.as_str()).into()),
         ("endsWith", [Value::String(text), Value::String(other)]) => Ok(text.ends_with(other.as_str()).into()),
         ("contains", [Value::String(text), Value::String(other)]) => Ok(text.contains(other.as_str()).into()),
+        // A quantity is what it was read from, once it is known to be one.
+        ("quantity", [Value::String(text)]) => match parse_milli(text) {
+            Some(_) => Ok(json!({QUANTITY: text})),
+            None => Err(format!("invalid quantity: {text}")),
+        },
+        ("isLessThan" | "isGreaterThan", [one, two]) => {
+            let milli = |of: &Value| of.get(QUANTITY).and_then(Value::as_str).and_then(parse_milli);
+            match (milli(one), milli(two)) {
+                (Some(one), Some(two)) => Ok((if name == "isLessThan" { one < two } else { one > two }).into()),
+                _ => Err(format!("no such overload: {name}")),
+            }
+        }
         _ => Err(format!("no such overload: {name}")),
     }
 }
 
-/// `list.all(x, condition)` and `list.exists(x, condition)`. As with `&&` and `||`, an error matters only if nothing decides.
+/// What marks a quantity among the values.
+const QUANTITY: &str = "$quantity";
+
+/// `list.all(x, condition)` and `list.exists(x, condition)`; of a map, its keys. As with `&&` and `||`, an error matters only if nothing decides.
 fn each(
     of: &Value,
     (exists, bound): (bool, &str),
     condition: &Expression,
     variables: &BTreeMap<&str, Value>,
 ) -> Result<Value, String> {
-    let items = of.as_array().ok_or("no such overload: a list is wanted")?;
+    let items: Vec<Value> = match of {
+        Value::Array(items) => items.clone(),
+        Value::Object(map) => map.keys().cloned().map(Value::String).collect(),
+        _ => return Err("no such overload: a list or a map is wanted".into()),
+    };
     let mut result = Ok(Value::Bool(!exists));
     for item in items {
         let mut inner = variables.clone();
-        inner.insert(bound, item.clone());
+        inner.insert(bound, item);
         match run(condition, &inner).and_then(|value| truth(&value)) {
             Ok(holds) if holds == exists => return Ok(Value::Bool(exists)),
             Ok(_) => {}
@@ -336,6 +365,10 @@ mod tests {
             ("[1, 2].exists(x, x > 1) && ![].exists(x, true) && [].all(x, false)", true),
             ("[1, 2].all(x, [2, 1].exists(y, x == y && object.metadata.name == 'n1'))", true),
             ("['a', 1].exists(x, x == 1 || x.startsWith('b'))", true),
+            ("1 + 2 - 1 == 2 && 1 <= 2 - 1 && size('ab') - 3 < 0", true),
+            ("object.metadata.all(k, k == 'name') && !object.metadata.exists(k, k == 'x')", true),
+            ("quantity('170Mi').isLessThan(quantity('1Gi')) && !quantity('1000m').isLessThan(quantity('1'))", true),
+            ("quantity('2').isGreaterThan(quantity('1500m'))", true),
         ] {
             assert_eq!(evaluate(source, &variables), Ok(json!(wanted)), "{source}");
         }
@@ -349,6 +382,10 @@ mod tests {
             "a.map(x, x)",
             "[1].all(x, y)",
             "x.all(x, true)",
+            "1 + 'a' == 2",
+            "quantity('much').isLessThan(quantity('1'))",
+            "'1'.isLessThan('2')",
+            "object.metadata.name.all(x, true)",
         ] {
             assert!(evaluate(bad, &variables).is_err(), "{bad}");
         }

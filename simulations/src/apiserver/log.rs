@@ -15,6 +15,8 @@ pub struct LogEntry {
     pub wall: Timestamp,
     /// Who asked.
     pub user: String,
+    /// The pod that the token was bound to; empty if it was to none.
+    pub instance: String,
     /// `create`, `update`, `patch`, `delete` or `deletecollection`.
     pub verb: String,
     /// The path without the query.

@@ -270,6 +270,7 @@ fn journal(state: &mut State, request: &ApiRequest, moment: &Moment, reply: &Rep
         at: moment.elapsed,
         wall: moment.wall,
         user: request.user.name.clone(),
+        instance: request.user.pod().to_owned(),
         verb: verb.into(),
         path: request.path.clone(),
         group: target.group,

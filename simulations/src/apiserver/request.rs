@@ -29,6 +29,18 @@ impl User {
         Self { name: format!("system:serviceaccount:{namespace}:{name}"), groups: Vec::new(), extra }
     }
 
+    /// The same, bound to a pod as well.
+    #[must_use]
+    pub fn of_pod(mut self, pod: &str) -> Self {
+        self.extra.insert(POD_NAME.to_owned(), vec![pod.to_owned()]);
+        self
+    }
+
+    /// The pod that it is bound to, or nothing.
+    pub(crate) fn pod(&self) -> &str {
+        self.extra.get(POD_NAME).and_then(|all| all.first()).map_or("", String::as_str)
+    }
+
     /// All power, as the first administrator of a cluster has it.
     #[must_use]
     pub fn admin() -> Self {
@@ -53,6 +65,8 @@ impl User {
     }
 }
 
+/// The attribute with the name of a token's pod.
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 /// Name of the in-process administrator.
 pub(crate) const ADMIN: &str = "kubernetes-admin";
 /// Name of the controllers and kubelets of the simulation.

@@ -73,6 +73,7 @@ const BUILT_IN: &[Row] = &[
     ("apps", "v1", "deployments", "deployment", "Deployment", SCOPED | STATUS | GENERATION, &["scale"]),
     ("apps", "v1", "replicasets", "replicaset", "ReplicaSet", SCOPED | STATUS | GENERATION, &["scale"]),
     ("apps", "v1", "daemonsets", "daemonset", "DaemonSet", SCOPED | STATUS | GENERATION, &[]),
+    ("batch", "v1", "jobs", "job", "Job", SCOPED | STATUS | GENERATION, &[]),
     (
         "autoscaling",
         "v2",

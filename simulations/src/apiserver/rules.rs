@@ -15,7 +15,7 @@ pub(crate) const QUANTITY_MESSAGE: &str =
 fn pod_spec(resource: &Resource) -> Option<&'static [&'static str]> {
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => Some(&["spec"]),
-        ("apps", _) => Some(&["spec", "template", "spec"]),
+        ("apps" | "batch", _) => Some(&["spec", "template", "spec"]),
         _ => None,
     }
 }
@@ -81,6 +81,10 @@ pub(crate) fn default(resource: &Resource, new: &mut Value, inside: bool) {
                 spec.entry("revisionHistoryLimit").or_insert(json!(10));
                 spec.entry("progressDeadlineSeconds").or_insert(json!(600));
             }
+            default_pod_spec(new, &["spec", "template", "spec"]);
+            object(new).entry("status").or_insert_with(|| json!({}));
+        }
+        ("batch", _) => {
             default_pod_spec(new, &["spec", "template", "spec"]);
             object(new).entry("status").or_insert_with(|| json!({}));
         }

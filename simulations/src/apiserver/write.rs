@@ -13,6 +13,7 @@ use super::patch;
 use super::rbac::Ask;
 use super::resources::Resource;
 use super::rules;
+use super::scale;
 use super::shape::Shape;
 use super::state::State;
 use super::status::{FieldFault, Outcome, Refusal};
@@ -174,9 +175,12 @@ pub(crate) fn settle(
     if target.subresource != "status" {
         rules::validate(resource, &new)?;
     }
+    // Of the scale, policies see the Scale.
+    let seen = (target.subresource == "scale").then(|| (scale::of(&new), scale::of(live)));
+    let (now, was) = seen.as_ref().map_or((&new, live), |(now, was)| (now, was));
     admit(
         state,
-        &Write { user: &request.user, resource, target, operation: "UPDATE", name: &name, new: &new, old: live },
+        &Write { user: &request.user, resource, target, operation: "UPDATE", name: &name, new: now, old: was },
     )?;
     if resource.generation && body_of(resource, live) != body_of(resource, &new) {
         let generation = at(live, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);

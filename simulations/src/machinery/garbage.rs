@@ -9,7 +9,7 @@ use crate::apiserver::{list, text};
 
 /// Kinds that have owners, and kinds that own.
 const DEPENDENTS: [&str; 4] = ["ReplicaSet", "Pod", "EndpointSlice", "NodeAgent"];
-const OWNERS: [&str; 5] = ["Deployment", "ReplicaSet", "DaemonSet", "Service", "Node"];
+const OWNERS: [&str; 6] = ["Deployment", "ReplicaSet", "DaemonSet", "Job", "Service", "Node"];
 
 /// Deletes what belongs to nobody any more.
 pub(crate) fn step(pass: &Pass<'_>) {

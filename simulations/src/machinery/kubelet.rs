@@ -50,7 +50,8 @@ impl Kubelet {
             PodEvent::Failed { uid, exit_code, message } => {
                 if let Some(life) = self.lives.get_mut(uid) {
                     life.words.clone_from(message);
-                    life.end(uid, ExitReason::Error, *exit_code, Instant::now(), &stamp, self.settings.scaled(PAUSE));
+                    let reason = if *exit_code == 0 { ExitReason::Completed } else { ExitReason::Error };
+                    life.end(uid, reason, *exit_code, Instant::now(), &stamp, self.settings.scaled(PAUSE));
                 }
             }
             PodEvent::Again { uid } => {
@@ -177,7 +178,7 @@ impl Kubelet {
         if !text(pod, &["metadata", "deletionTimestamp"]).is_empty() {
             match life.stage {
                 Stage::Stopping | Stage::Stopped | Stage::Starting => return,
-                Stage::Pending { .. } => life.stage = Stage::Stopped,
+                Stage::Pending { .. } | Stage::Over => life.stage = Stage::Stopped,
                 _ => {
                     let grace = int(pod, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(30);
                     self.stop(uid, Duration::from_secs(grace.unsigned_abs()));
@@ -192,6 +193,7 @@ impl Kubelet {
                 life.ready = true;
                 life.stage = Stage::Running { ready_at: None };
             }
+            Stage::Ended { .. } if text(pod, &["spec", "restartPolicy"]) == "Never" => life.stage = Stage::Over,
             Stage::Ended { until } if now >= until => {
                 let cap = pass.settings.back_off_cap;
                 let ran =

@@ -21,6 +21,8 @@ pub(crate) enum Stage {
     Running { ready_at: Option<Instant> },
     /// Its container ended a moment ago.
     Ended { until: Instant },
+    /// Its container ended and is not started again (`restartPolicy: Never`).
+    Over,
     /// Waits to be started again.
     BackOff { until: Instant, delay: Duration },
     /// The runtime is stopping it.
@@ -129,7 +131,10 @@ impl Life {
             condition("ContainersReady", self.ready, why),
             condition("PodScheduled", true, None),
         ]);
+        let failed = self.ended.as_ref().is_some_and(|over| over["exitCode"] != 0);
         let phase = match (stopped, self.made) {
+            _ if matches!(self.stage, Stage::Over) && failed => "Failed",
+            _ if matches!(self.stage, Stage::Over) => "Succeeded",
             (true, _) => "Succeeded",
             (false, 0) => "Pending",
             (false, _) => "Running",

@@ -13,6 +13,7 @@ mod budgets;
 mod cluster;
 mod conditions;
 mod garbage;
+mod jobs;
 mod kubelet;
 mod life;
 mod pods;
@@ -161,7 +162,7 @@ async fn run(
         pods::schedule(&pass);
         let mut wake = kubelet.step(&pass);
         slices::step(&pass);
-        if let Some(next) = budgets::step(&pass) {
+        for next in [budgets::step(&pass), jobs::step(&pass)].into_iter().flatten() {
             wake = Some(wake.map_or(next, |wake| wake.min(next)));
         }
         garbage::step(&pass);

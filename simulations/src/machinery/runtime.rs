@@ -89,7 +89,7 @@ pub enum PodEvent {
         /// 137 for a kill.
         exit_code: i32,
     },
-    /// Its process ended by itself, with an error and last words.
+    /// Its process ended by itself, with last words: an error, or its result with exit status 0.
     Failed {
         /// Which pod.
         uid: String,

@@ -8,6 +8,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+mod upsets;
+
 use super::child::{Cluster, Failure, LOOK, progress, say};
 use super::eyes::{GLANCE, watch_dns};
 use super::inject::{describe, inject};
@@ -15,11 +17,11 @@ use super::judge::judge;
 use super::lift::{Undo, lift};
 use super::observe::{Observer, all_healthy};
 use super::parent::Options;
-use super::processes::{Process, Setup, check};
+use super::processes::{Process, check};
 use super::repairs::{Repaired, journal_left, repairs_of};
 use super::world::World;
 use crate::result::{EntryKind, ScenarioResult, TimelineEntry, Told};
-use crate::scenario::{Action, Expect, ExpectVerdict, Scenario};
+use crate::scenario::{Action, Expect, ExpectVerdict, Scenario, Step};
 
 /// The node that is asked where it does not matter.
 const FIRST: &str = "node1";
@@ -27,8 +29,6 @@ const FIRST: &str = "node1";
 const QUIET_ROUNDS: f64 = 2.0;
 /// How long they may take.
 const QUIET: Duration = Duration::from_secs(20);
-/// How long a repair may take to begin.
-const REPAIR: Duration = Duration::from_secs(30);
 /// About how long `nameward check` and `nameward diagnose` take: they are asked while the cluster is watched anyway.
 const ASKING: Duration = Duration::from_secs(5);
 /// How long what was named stands before they are asked.
@@ -50,6 +50,8 @@ struct Act<'a> {
     zero: Instant,
     /// The repairs of nodes that are expected, which the kernel must show.
     repairs: Vec<(RemedyKind, String)>,
+    /// The process that is stopped, by its pod.
+    held: Option<String>,
 }
 
 /// Carries it out and judges it.
@@ -70,7 +72,8 @@ pub(super) async fn act(
     let kept = repairs.iter().any(|(kind, _)| *kind == RemedyKind::DropConntrack);
     let eyes = tokio::spawn(watch_dns(Arc::clone(&cluster.world), sender, Arc::clone(&changed), pace, kept));
     let observer = Observer::new(&cluster.api, &scenario.name);
-    let mut act = Act { cluster, scenario, options, observer, looks, changed, zero: Instant::now(), repairs };
+    let mut act =
+        Act { cluster, scenario, options, observer, looks, changed, zero: Instant::now(), repairs, held: None };
     let done = act.whole().await;
     eyes.abort();
     done?;
@@ -105,6 +108,10 @@ impl Act<'_> {
         }
         let stray = self.observer.stray_resizes();
         self.violations(stray);
+        let missing = self.observer.not_told(expect);
+        self.violations(missing);
+        let lacks = self.observer.incidents_lack(expect);
+        self.violations(lacks);
         if expect.recover_within.is_some() {
             // Recovery is the coordinator's to verify, too.
             let unsettled = self.observer.unsettled();
@@ -181,7 +188,8 @@ impl Act<'_> {
         let (scenario, expect) = (self.scenario, &self.scenario.expect);
         let last_fault = scenario.inject.iter().map(|s| s.at.0).max().unwrap_or_default();
         // When everything expected should have happened at the latest.
-        let needed = [expect.detect_within, expect.recover_within].into_iter().flatten().map(|p| p.0).max();
+        let told = expect.incident.iter().map(|incident| incident.within);
+        let needed = [expect.detect_within, expect.recover_within].into_iter().chain(told).flatten().map(|p| p.0).max();
         let latest = last_fault + needed.unwrap_or_default() * self.slack() + Duration::from_secs(10);
         let mut steps = scenario.inject.iter().peekable();
         let mut fulfilled_at: Option<Instant> = None;
@@ -190,9 +198,8 @@ impl Act<'_> {
         let mut asked: Option<Asked> = None;
         loop {
             while let Some(step) = steps.next_if(|s| s.at.0 <= self.zero.elapsed()) {
-                if let Action::KillAgentInRepair { node } = &step.action {
-                    self.kill_in_repair(node).await?;
-                }
+                let Some(more) = self.prepare(step).await? else { continue };
+                undo.push(more);
                 let done = inject(&self.cluster.world, &self.cluster.api, &step.action).await?;
                 let text = describe(&step.action);
                 say(&Told::Entry(TimelineEntry { at_s: self.at(), kind: EntryKind::Fault, text, details: done.did }));
@@ -207,6 +214,7 @@ impl Act<'_> {
             let done = steps.peek().is_none()
                 && seen.verdicts.len() >= expect.verdict.len()
                 && seen.remedies.len() >= expect.remedy.len()
+                && self.observer.incidents_lack(expect).is_empty()
                 && (expect.recover_within.is_none()
                     || seen.recovered_s.is_some() && self.observer.unsettled().is_empty());
             if !done {
@@ -229,6 +237,7 @@ impl Act<'_> {
     /// agents' word.
     async fn lifted(&mut self, undo: Vec<Undo>) -> Result<(), Failure> {
         let something = undo.iter().any(|undo| !matches!(undo, Undo::Nothing));
+        self.wake()?;
         let left = lift(&self.cluster.world, &self.cluster.api, undo).await?;
         self.violations(left);
         if something {
@@ -274,29 +283,6 @@ impl Act<'_> {
             let at = self.at();
             self.observer.repaired(at, kind, subject);
         }
-        Ok(())
-    }
-
-    /// Waits until the kernel shows that a repair has begun, and kills the agent.
-    async fn kill_in_repair(&mut self, node: &str) -> Result<(), Failure> {
-        let began = Instant::now();
-        loop {
-            let world = Arc::clone(&self.cluster.world);
-            if tokio::task::spawn_blocking(move || world.repair_began()).await?? {
-                break;
-            }
-            if began.elapsed() > REPAIR * self.slack() || !self.look() {
-                self.violations(vec![format!(
-                    "the agent on {node} began no repair in whose middle it could be killed"
-                )]);
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK / 10).await;
-        }
-        let again = format!("{}-again", self.scenario.name);
-        let setup = Setup { node: Some(node), config: &self.scenario.config, panics: false, scenario: &again };
-        let agent = self.cluster.processes.iter_mut().find(|process| process.is_agent_of(node));
-        agent.ok_or("there is no such agent")?.kill_and_start(&setup)?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! One cluster, in a process of its own, and the scenarios that take turns in it.
 
 use std::ffi::OsString;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,8 +19,9 @@ use super::act::act;
 use super::crashes::crash_as_planned;
 use super::glue::{Glue, follow_services, kill_oversized, started_at};
 use super::observe::all_healthy;
+use super::pages;
 use super::parent::Order;
-use super::processes::{Process, Setup, token};
+use super::processes::{Process, Setup, token_of};
 use super::rights::keep;
 use super::witness::look;
 use super::world::World;
@@ -86,9 +87,9 @@ fn end_with_listener() -> std::io::Result<()> {
 }
 
 fn read_order() -> Result<Order, Failure> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text)?;
-    Ok(serde_json::from_str(&text)?)
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
 }
 
 pub(super) fn say(told: &Told) {
@@ -127,6 +128,9 @@ async fn carry_out(private: Private, order: &Order) -> Result<(), Failure> {
     let mut cluster = build(private, first, order).await?;
     let replicas = first.topology.coredns.count();
     progress(0.0, &format!("{} nodes, {replicas} CoreDNS pods and the agents are up", first.topology.nodes));
+    if order.options.watch {
+        pages::answer(cluster.processes.iter().map(Process::page).collect())?;
+    }
     for scenario in &order.scenarios {
         progress(0.0, &format!("{}: {}", scenario.name, scenario.summary));
         healthy(&mut cluster, scenario).await?;
@@ -143,7 +147,10 @@ async fn carry_out(private: Private, order: &Order) -> Result<(), Failure> {
     }
     keep(&cluster.api, first)?;
     if order.options.watch {
-        progress(0.0, "the cluster keeps running; its namespaces are in /run/netns of this process; Ctrl-C ends it");
+        progress(
+            0.0,
+            "the cluster and its status pages keep running; its namespaces are in /run/netns of this process; Ctrl-C ends it",
+        );
         tokio::signal::ctrl_c().await?;
     }
     Ok(())
@@ -187,10 +194,12 @@ async fn build(private: Private, scenario: &Scenario, order: &Order) -> Result<C
     let names = topology.names();
     for node in &names {
         let user = User::service_account("nameward", "nameward-agent", Some(node));
-        options.tokens.insert(token(Some(node)), user);
+        options.tokens.insert(token_of(node), user);
     }
-    let user = User::service_account("nameward", "nameward-coordinator", None);
-    options.tokens.insert(token(None), user);
+    for pod in ["control", "control-2"] {
+        let user = User::service_account("nameward", "nameward-coordinator", None).of_pod(pod);
+        options.tokens.insert(token_of(pod), user);
+    }
     let api = ApiServer::new(options)?;
     let plan = ClusterPlan {
         nodes: (1..=nodes).map(NodePlan::numbered).collect(),
@@ -215,9 +224,10 @@ async fn build(private: Private, scenario: &Scenario, order: &Order) -> Result<C
     tokio::spawn(crash_as_planned(machinery.events(), Arc::clone(&world)));
 
     let mut processes = Vec::new();
-    for node in names.iter().map(|name| Some(name.as_str())).chain([None]) {
-        let setup =
-            Setup { node, config: &scenario.config, panics: order.options.panics, scenario: scenario.name.as_str() };
+    let agents = names.iter().map(|name| (Some(name.as_str()), 1));
+    for (node, coordinator) in agents.chain((1..=topology.coordinators).map(|number| (None, number))) {
+        let (config, panics) = (&scenario.config, order.options.panics);
+        let setup = Setup { node, coordinator, config, panics, scenario: scenario.name.as_str() };
         processes.push(Process::start(world.netns(node.unwrap_or("control"))?, &setup)?);
     }
     Ok(Cluster { api, world, processes, _machinery: machinery })

@@ -7,9 +7,9 @@ use super::crashes::Crash;
 use super::lift::Undo;
 use super::objects;
 use super::world::World;
-use crate::apiserver::{Handle, Outage};
+use crate::apiserver::{Action as Fault, Handle, Match, Outage, Rule, Stale, User};
 use crate::lab::NetFault;
-use crate::scenario::Action;
+use crate::scenario::{Action, Role, Trouble};
 
 /// What was done.
 pub(super) struct Done {
@@ -71,7 +71,37 @@ fn carry_out(world: &World, api: &Handle, action: Action) -> Result<Done, Failur
             silent(Undo::StopUpstream)
         }
         // Done where the processes are known.
-        Action::KillAgentInRepair { .. } => silent(Undo::Nothing),
+        Action::KillAgentInRepair { .. }
+        | Action::PauseLeader {}
+        | Action::WakeLeader {}
+        | Action::KillLeader {}
+        | Action::ForgeReports { .. } => silent(Undo::Nothing),
+        Action::KillSwitch { on } => objects::kill_switch(api, on),
+        Action::ApiTrouble { trouble, verb, resource, of, acts_only, delay, times } => {
+            let action = match trouble {
+                Trouble::LoseReply => Fault::LoseReply,
+                Trouble::Throttle => Fault::Answer { code: 429, retry_after: Some(1) },
+                Trouble::Slow => Fault::Delay(delay.0),
+                Trouble::SlowReply => Fault::DelayReply(delay.0),
+            };
+            let user = of.map(|role| {
+                let name = match role {
+                    Role::Agent => "nameward-agent",
+                    Role::Coordinator => "nameward-coordinator",
+                };
+                User::service_account("nameward", name, None).name
+            });
+            api.inject(Rule { matching: Match { verb, resource, name: None, user, acts_only }, action, times });
+            silent(Undo::Troubles)
+        }
+        Action::ApiStale {} => {
+            api.stale(Stale::Cache);
+            silent(Undo::Troubles)
+        }
+        Action::ApiWell {} => {
+            api.clear_faults();
+            silent(Undo::Nothing)
+        }
         Action::HoldProxy { node } => network(NetFault::ProxyHeld { node }),
         Action::KeepFlows { node } => network(NetFault::FlowsKept { node }),
         Action::FlushServiceRules { node } => network(NetFault::ServiceRulesFlushed { node }),
@@ -130,6 +160,32 @@ pub(super) fn describe(action: &Action) -> String {
         Action::WrongNameserver { pod, nameserver } => format!("resolv.conf of {pod} names {nameserver}"),
         Action::StopUpstream {} => "the upstream resolver stops".to_owned(),
         Action::RollingUpdate {} => "CoreDNS is rolled".to_owned(),
+        Action::ApiTrouble { trouble, verb, resource, of, acts_only, delay, times } => {
+            let whose = of.map_or("", |role| match role {
+                Role::Agent => " of agents",
+                Role::Coordinator => " of the coordinator",
+            });
+            let which = if *acts_only { " that are no dry runs" } else { "" };
+            let what = [verb.as_deref(), resource.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+            let times = times.map_or_else(String::new, |n| format!(", {n} times"));
+            let how = match trouble {
+                Trouble::LoseReply => "are carried out and get no answer".to_owned(),
+                Trouble::Throttle => "are answered 429".to_owned(),
+                Trouble::Slow => format!("wait for {delay}"),
+                Trouble::SlowReply => format!("are answered {delay} after they were carried out"),
+            };
+            format!("requests{whose}{which} {how}{times}: {}", if what.is_empty() { "all" } else { &what })
+        }
+        Action::ApiStale {} => "the API server's watch cache stands still".to_owned(),
+        Action::ApiWell {} => "the API server is well again".to_owned(),
+        Action::PauseLeader {} => "the leading coordinator is stopped (SIGSTOP)".to_owned(),
+        Action::WakeLeader {} => "the coordinator that was stopped goes on".to_owned(),
+        Action::KillLeader {} => "the leading coordinator is killed, and started again".to_owned(),
+        Action::KillSwitch { on: true } => {
+            "the kill switch is thrown: ConfigMap nameward-policy says paused".to_owned()
+        }
+        Action::KillSwitch { on: false } => "the kill switch is released".to_owned(),
+        Action::ForgeReports { node, pod } => format!("somebody with the token of {node}'s agent reports {pod} dead"),
         Action::ApiDown {} => "the API server resets every connection".to_owned(),
         Action::ApiUp {} => "the API server answers again".to_owned(),
     }

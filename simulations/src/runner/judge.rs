@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::result::ScenarioResult;
+use crate::result::{FoundRemedy, ScenarioResult};
 use crate::scenario::Expect;
 
 /// How much longer things may take when times are not checked as written.
@@ -29,7 +29,16 @@ pub(super) fn judge(mut seen: ScenarioResult, expect: &Expect, strict: bool) -> 
             .iter()
             .any(|w| w.cause == found.cause && w.scope == found.scope && w.subject == found.subject);
         if !wanted {
-            wrong.push(format!("verdict {} on {} ({:?}) was not expected", found.cause, found.subject, found.scope));
+            let read: Vec<String> = found.evidence.iter().map(|line| format!("{}: {}", line.read, line.says)).collect();
+            wrong.push(format!(
+                "verdict {} on {} ({:?}, {:?}, after {:.1} s) was not expected; it rests on: {}",
+                found.cause,
+                found.subject,
+                found.scope,
+                found.confidence,
+                found.at_s,
+                read.join("; ")
+            ));
         }
         if found.evidence.is_empty() {
             wrong.push(format!("verdict {} on {} has no evidence", found.cause, found.subject));
@@ -39,6 +48,15 @@ pub(super) fn judge(mut seen: ScenarioResult, expect: &Expect, strict: bool) -> 
         let times = seen.remedies.iter().filter(|r| r.kind == wanted.kind && r.subject == wanted.subject).count();
         if times != 1 {
             wrong.push(format!("remedy {} on {} was done {times} times, expected once", wanted.kind, wanted.subject));
+        }
+        let early = |r: &&FoundRemedy| {
+            r.kind == wanted.kind
+                && r.subject == wanted.subject
+                && wanted.after.is_some_and(|after| r.at_s < after.0.as_secs_f64())
+        };
+        if let Some(early) = seen.remedies.iter().find(early) {
+            wrong
+                .push(format!("remedy {} on {} was done at {:.1} s, too early", early.kind, early.subject, early.at_s));
         }
     }
     for found in &seen.remedies {
@@ -74,7 +92,7 @@ mod tests {
     use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope};
 
     use super::*;
-    use crate::result::{FoundRemedy, FoundVerdict};
+    use crate::result::FoundVerdict;
     use crate::scenario::Scenario;
 
     fn seen() -> ScenarioResult {
@@ -130,6 +148,11 @@ mod tests {
         let mut twice = seen();
         twice.remedies.push(twice.remedies[0].clone());
         assert!(!judge(twice, &expect, false).passed, "two evictions");
+
+        expect.remedy[0].after = Some(Period::secs(20));
+        assert!(!judge(seen(), &expect, false).passed, "an eviction at 10 s");
+        expect.remedy[0].after = Some(Period::secs(9));
+        assert!(judge(seen(), &expect, false).passed);
 
         let mut late = seen();
         late.detected_s = Some(12.0);

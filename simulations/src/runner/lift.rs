@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::child::Failure;
+use super::forge::Forger;
 use super::world::World;
 use crate::apiserver::{Handle, Outage};
 use crate::dns::Command;
@@ -48,6 +49,12 @@ pub(super) enum Undo {
     StopUpstream,
     /// The API server answers again.
     Outage,
+    /// The API server has no trouble any more.
+    Troubles,
+    /// The kill switch is released.
+    KillSwitch,
+    /// The forger is found out.
+    Forger(Box<Forger>),
     /// A merge patch back.
     Patch {
         /// Kind, namespace and name.
@@ -130,6 +137,12 @@ fn one(world: &World, api: &Handle, undo: Undo) -> Vec<String> {
             api.outage(Outage::None);
             Ok(())
         }
+        Undo::Troubles => {
+            api.clear_faults();
+            Ok(())
+        }
+        Undo::KillSwitch => super::objects::kill_switch(api, false).map(drop),
+        Undo::Forger(forger) => return forger.end(),
         Undo::Patch { of: [kind, namespace, name], patch } => match api.get(&kind, &namespace, &name) {
             Some(_) => api.patch(&kind, &namespace, &name, patch).map(drop).map_err(Failure::from),
             None => Ok(()),

@@ -63,6 +63,24 @@ pub(super) fn patch(
     Ok(Done { did, undo: Undo::Patch { of: [target.kind.clone(), namespace, name], patch: back } })
 }
 
+/// The policy ConfigMap as a person makes it to stop every change, and deletes it to go on.
+pub(super) fn kill_switch(api: &Handle, on: bool) -> Result<Done, Failure> {
+    let (kind, namespace, name) = ("ConfigMap", "nameward", "nameward-policy");
+    let stands = api.get(kind, namespace, name).is_some();
+    let (did, undo) = match on {
+        true => ("create configmap nameward-policy --from-literal=paused=true", Undo::KillSwitch),
+        false => ("delete configmap nameward-policy", Undo::Nothing),
+    };
+    if on && !stands {
+        api.create(json!({
+            "apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}, "data": {"paused": "true"},
+        }))?;
+    } else if !on && stands {
+        api.delete(kind, namespace, name)?;
+    }
+    Ok(Done { did: vec![format!("kubectl -n {namespace} {did}")], undo })
+}
+
 /// Deletes an object; gives back how to make it again.
 pub(super) fn delete(world: &World, api: &Handle, target: &Target) -> Result<Done, Failure> {
     let (namespace, name, mut old) = target.find(world, api)?;

@@ -12,7 +12,10 @@ use serde_json::Value;
 use super::world::World;
 use crate::apiserver::{Handle, LogEntry};
 use crate::result::{EntryKind, FoundRemedy, FoundVerdict, ScenarioResult, TimelineEntry};
+use crate::scenario::Expect;
 
+/// Seconds after the kill switch was thrown in which a change may still be under way.
+const STOPS_WITHIN: f64 = 5.0;
 /// Looks in a row at which every path must answer to count as recovered where nothing should have healed it.
 const STEADY: u32 = 8;
 
@@ -37,6 +40,14 @@ pub(super) struct Observer {
     resized: Vec<String>,
     /// Replicas that a scale wrote last.
     scaled: Option<i64>,
+    /// The pod of a coordinator that was stopped while it led, and goes on.
+    woken: Option<String>,
+    /// The kill switch is thrown since then.
+    switched: Option<f64>,
+    /// Every line that stood in an incident.
+    told: BTreeSet<String>,
+    /// Every incident as it was seen last, with its subject in the scenario's names.
+    incidents: BTreeMap<String, (String, IncidentSpec, IncidentStatus)>,
     /// What was seen.
     pub result: ScenarioResult,
     /// Lines for the timeline, to be taken.
@@ -131,6 +142,8 @@ impl Observer {
                 .iter()
                 .map(|r| format!("{} {} ({}): {}", r.kind, r.outcome.label(), r.mode.label(), r.detail))
                 .collect();
+            self.told.extend(rungs.iter().cloned().chain([status.summary.clone()]));
+            self.incidents.insert(name.clone(), (subject.clone(), spec.clone(), status.clone()));
             let phase = (status.phase, rungs.len());
             self.last.extend(rungs.last().map(|rung| (name.clone(), rung.clone())));
             if self.phases.insert(name, phase) != Some(phase) {
@@ -160,6 +173,41 @@ impl Observer {
         self.result.verdicts.push(FoundVerdict { cause, scope, subject, confidence, at_s, evidence });
     }
 
+    /// A coordinator that led and was stopped goes on: from here on it must change nothing.
+    pub(super) fn wakes(&mut self, pod: &str) {
+        self.woken = Some(pod.to_owned());
+    }
+
+    /// The kill switch was thrown at this time, or released.
+    pub(super) fn switched(&mut self, since: Option<f64>) {
+        self.switched = since;
+    }
+
+    /// What must have been told in incidents and was not, and whether as many stand open as must.
+    pub(super) fn not_told(&self, expect: &Expect) -> Vec<String> {
+        let missing = expect.told.iter().filter(|text| !self.told.iter().any(|line| line.contains(text.as_str())));
+        let mut wrong: Vec<String> = missing.map(|text| format!("no incident says `{text}`")).collect();
+        let open = self.phases.values().filter(|(phase, _)| *phase != IncidentPhase::Resolved).count();
+        if let Some(wanted) = expect.open_incidents.filter(|wanted| usize::from(*wanted) != open) {
+            wrong.push(format!("{open} incidents stand open in the end, expected {wanted}"));
+        }
+        wrong
+    }
+
+    /// What the expected incidents lack: for each the best match is named.
+    pub(super) fn incidents_lack(&self, expect: &Expect) -> Vec<String> {
+        let mut lacks = Vec::new();
+        for wanted in &expect.incident {
+            let seen = self.incidents.values();
+            let best = seen.filter_map(|(subject, spec, status)| wanted.missing(subject, spec, status));
+            match best.min_by_key(Vec::len) {
+                None => lacks.push(format!("no incident {wanted}")),
+                Some(missing) => lacks.extend(missing.iter().map(|what| format!("incident {wanted} {what}"))),
+            }
+        }
+        lacks
+    }
+
     /// Resizes of pods that no memory raise followed or went before.
     pub(super) fn stray_resizes(&self) -> Vec<String> {
         if self.result.remedies.iter().any(|r| r.kind == RemedyKind::RaiseMemory) {
@@ -183,6 +231,10 @@ impl Observer {
     pub(super) fn look_at_log(&mut self, api: &Handle, world: &World, at_s: f64) {
         let (log, read) = api.log_since(self.read);
         for entry in &log {
+            if let Some(line) = self.woken.as_deref().and_then(|pod| woken_did(pod, entry)) {
+                self.tell(at_s, EntryKind::Violation, line.clone(), Vec::new());
+                self.result.violations.push(line);
+            }
             match classify(entry) {
                 Class::Own | Class::Nothing => {}
                 Class::Resize => self.resized.push(entry.name.clone()),
@@ -216,12 +268,20 @@ impl Observer {
         matches!((before, to), (Some(before), Some(to)) if to < before)
     }
 
+    /// Nothing is changed once the kill switch has been thrown for [`STOPS_WITHIN`].
+    fn stopped(&mut self, at_s: f64, kind: RemedyKind, subject: &str) {
+        if self.switched.is_some_and(|since| at_s - since > STOPS_WITHIN) {
+            self.result.violations.push(format!("{kind} on {subject} while the kill switch was thrown"));
+        }
+    }
+
     fn remedy(&mut self, world: &World, at_s: f64, kind: RemedyKind, entry: &LogEntry) {
         let key = format!("{}/{}", entry.namespace, entry.name);
         let subject = match kind {
             RemedyKind::EvictPod => world.alias(None, &key).unwrap_or(key),
             _ => format!("deployment {}", entry.name),
         };
+        self.stopped(at_s, kind, &subject);
         let who = entry.user.rsplit(':').next().unwrap_or_default();
         let text = format!("{who} does {kind} on {subject}: the API server answers {}", entry.code);
         self.tell(at_s, EntryKind::Remedy, text, Vec::new());
@@ -231,6 +291,7 @@ impl Observer {
 
     /// The kernel shows that a node was repaired: by nobody else, since nobody else is there.
     pub(super) fn repaired(&mut self, at_s: f64, kind: RemedyKind, subject: String) {
+        self.stopped(at_s, kind, &subject);
         let text = format!("{kind} on {subject}: the kernel's state is as it was before the fault");
         self.tell(at_s, EntryKind::Remedy, text, Vec::new());
         let outcome = "whole".to_owned();
@@ -265,6 +326,17 @@ impl Observer {
             self.tell(at_s, EntryKind::Recovered, "DNS answers on every path again".to_owned(), Vec::new());
         }
     }
+}
+
+/// What a coordinator did after it woke: another one leads, so it may read, claim the Lease and tell of it, and nothing else.
+fn woken_did(pod: &str, entry: &LogEntry) -> Option<String> {
+    let own = matches!(entry.resource.as_str(), "leases" | "events" | "selfsubjectaccessreviews");
+    (entry.instance == pod && !entry.dry_run && !own).then(|| {
+        format!(
+            "the coordinator in {pod} led, was stopped, and on waking did {} {} ({})",
+            entry.verb, entry.path, entry.code
+        )
+    })
 }
 
 enum Class {
@@ -355,4 +427,42 @@ pub(super) fn all_healthy(api: &Handle, nodes: &[String], coredns: usize) -> Res
     }
     let leads = api.list("Lease", "", "").iter().any(|lease| lease["spec"]["holderIdentity"].is_string());
     if leads { Ok(()) } else { Err("no coordinator holds the Lease".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coordinator_that_woke_may_read_and_claim_and_nothing_else() {
+        let entry = |instance: &str, verb: &str, resource: &str, subresource: &str, dry_run, code| LogEntry {
+            at: std::time::Duration::ZERO,
+            wall: nameward_messages::Now::at(std::time::Duration::ZERO).wall,
+            user: "system:serviceaccount:nameward:nameward-coordinator".into(),
+            instance: instance.into(),
+            verb: verb.into(),
+            path: format!("/{resource}"),
+            group: String::new(),
+            resource: resource.into(),
+            namespace: String::new(),
+            name: String::new(),
+            subresource: subresource.into(),
+            dry_run,
+            code,
+            reason: String::new(),
+            body: String::new(),
+            reply_lost: false,
+        };
+        for (bad, entry) in [
+            (true, entry("control", "create", "pods", "eviction", false, 201)),
+            (true, entry("control", "create", "pods", "eviction", false, 404)),
+            (true, entry("control", "patch", "dnsincidents", "status", false, 200)),
+            (true, entry("control", "patch", "nodeagents", "", false, 200)),
+            (false, entry("control", "create", "pods", "eviction", true, 201)),
+            (false, entry("control", "update", "leases", "", false, 409)),
+            (false, entry("control-2", "create", "pods", "eviction", false, 201)),
+        ] {
+            assert_eq!(woken_did("control", &entry).is_some(), bad, "{entry:?}");
+        }
+    }
 }

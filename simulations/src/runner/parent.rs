@@ -12,6 +12,7 @@ use std::thread;
 
 use serde::{Deserialize, Serialize};
 
+use super::pages::Doors;
 use crate::result::{ScenarioResult, Told};
 use crate::scenario::Scenario;
 
@@ -73,6 +74,9 @@ pub enum RunError {
     /// The own binary could not be started again.
     #[error("the scenario's process cannot be started")]
     Spawn(#[source] std::io::Error),
+    /// The ports for the status pages could not be opened.
+    #[error("the status pages cannot be served on loopback")]
+    Pages(#[source] std::io::Error),
     /// The order could not be handed over.
     #[error("the scenario cannot be handed to its process")]
     Order(#[source] std::io::Error),
@@ -166,7 +170,7 @@ pub fn run(
                     ..ScenarioResult::default()
                 });
             }
-            Told::Entry(_) | Told::Healthy => {}
+            Told::Entry(_) | Told::Healthy | Told::Page { .. } => {}
         }
     }
     for worker in workers {
@@ -184,15 +188,24 @@ fn one(order: &Order, mut tell: impl FnMut(Told)) -> Result<(), RunError> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(RunError::Spawn)?;
+    let mut doors = None;
     if let Some(mut stdin) = child.stdin.take() {
-        let text = serde_json::to_vec(order).map_err(|e| RunError::Order(e.into()))?;
+        let mut text = serde_json::to_vec(order).map_err(|e| RunError::Order(e.into()))?;
+        text.push(b'\n');
         stdin.write_all(&text).map_err(RunError::Order)?;
+        if let Some(scenario) = order.scenarios.first().filter(|_| order.options.watch) {
+            doors = Some(Doors::open(scenario, stdin).map_err(RunError::Pages)?);
+        }
     }
     let mut ended = false;
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             match serde_json::from_str::<Told>(&line) {
+                Ok(Told::Page { id, text }) => doors.iter().for_each(|doors| doors.reply(id, text.clone())),
                 Ok(told) => {
+                    if matches!(told, Told::Healthy) {
+                        doors.iter().flat_map(Doors::told).for_each(&mut tell);
+                    }
                     ended |= matches!(told, Told::Result(_) | Told::Failed(_));
                     tell(told);
                 }

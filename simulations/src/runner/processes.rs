@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::lab::{LabError, Netns, cni_results, netns_folder, node_folder, sandboxes};
 
 /// Where a developer wants the processes' logs kept; else they go with the simulation.
 pub(super) const LOGS: &str = "NAMEWARD_SIMULATION_LOGS";
+/// Of the first process in a namespace; the second coordinator's is the next one.
 const METRICS: u16 = 9890;
 
 /// The actors of an agent and of a coordinator that can be made to panic, each at its second message.
@@ -25,14 +29,17 @@ pub(super) struct Process {
     netns: Netns,
     child: Child,
     log: PathBuf,
-    /// Whose it is: `node1` or `control`.
+    /// Whose it is: `node1`, `control` or `control-2`.
     home: String,
+    metrics: u16,
 }
 
 /// What a process is told.
 pub(super) struct Setup<'a> {
-    /// `None` for the coordinator.
+    /// `None` for a coordinator.
     pub node: Option<&'a str>,
+    /// Which coordinator, from 1; of no meaning for an agent.
+    pub coordinator: u8,
     /// Laid over the simulation's defaults.
     pub config: &'a toml::Table,
     /// Every actor panics once.
@@ -41,19 +48,35 @@ pub(super) struct Setup<'a> {
     pub scenario: &'a str,
 }
 
+impl Setup<'_> {
+    /// Its name among the hosts.
+    fn home(&self) -> String {
+        match (self.node, self.coordinator) {
+            (Some(node), _) => node.to_owned(),
+            (None, 1) => "control".to_owned(),
+            (None, number) => format!("control-{number}"),
+        }
+    }
+
+    fn metrics(&self) -> u16 {
+        METRICS + u16::from(self.node.is_none()) * u16::from(self.coordinator.saturating_sub(1))
+    }
+}
+
 impl Process {
     /// Writes its files and starts it.
     pub(super) fn start(netns: Netns, setup: &Setup<'_>) -> Result<Self, LabError> {
-        let (role, server, home) = match setup.node {
+        let (role, server) = match setup.node {
             // An agent reaches the API as pods do: through kube-proxy's rules.
-            Some(_) => ("agent", "http://10.96.0.1:443", setup.node.unwrap_or_default()),
-            None => ("coordinator", "http://172.30.0.254:6443", "control"),
+            Some(_) => ("agent", "http://10.96.0.1:443"),
+            None => ("coordinator", "http://172.30.0.254:6443"),
         };
-        let folder = node_folder(home);
+        let home = setup.home();
+        let folder = node_folder(&home);
         let file = |path: &Path| LabError::file(path.to_owned());
         std::fs::create_dir_all(&folder).map_err(file(&folder))?;
         let kubeconfig = folder.join("kubeconfig");
-        std::fs::write(&kubeconfig, kubeconfig_text(server, &token(setup.node))).map_err(file(&kubeconfig))?;
+        std::fs::write(&kubeconfig, kubeconfig_text(server, &token_of(&home))).map_err(file(&kubeconfig))?;
         let config = folder.join("nameward.toml");
         let text = config_text(setup, &kubeconfig);
         std::fs::write(&config, text).map_err(file(&config))?;
@@ -72,8 +95,41 @@ impl Process {
         }
         command.stdin(Stdio::null()).stdout(Stdio::from(out)).stderr(Stdio::from(err));
         let child = netns.spawn(command)?;
-        let name = setup.node.map_or_else(|| "coordinator".to_owned(), |node| format!("agent on {node}"));
-        Ok(Self { name, netns, child, log, home: home.to_owned() })
+        let name = match (setup.node, setup.coordinator) {
+            (Some(node), _) => format!("agent on {node}"),
+            (None, 1) => "coordinator".to_owned(),
+            (None, number) => format!("coordinator {number}"),
+        };
+        Ok(Self { name, netns, child, log, home, metrics: setup.metrics() })
+    }
+
+    /// Stops it where it stands (SIGSTOP), or lets it go on.
+    pub(super) fn hold(&self, stop: bool) -> std::io::Result<()> {
+        let signal = if stop { Signal::SIGSTOP } else { Signal::SIGCONT };
+        Ok(kill(Pid::from_raw(self.child.id().cast_signed()), signal)?)
+    }
+
+    /// The pod that its token is bound to.
+    pub(super) fn pod(&self) -> &str {
+        &self.home
+    }
+
+    /// Which coordinator it is, by the number of its [`Setup`]; `None`: it is none.
+    pub(super) fn coordinator(&self) -> Option<u8> {
+        match self.home.strip_prefix("control")? {
+            "" => Some(1),
+            rest => rest.strip_prefix('-')?.parse().ok(),
+        }
+    }
+
+    /// Whether the holder of a Lease is it, in this life or an earlier one.
+    pub(super) fn is(&self, holder: &str) -> bool {
+        holder.rsplit_once('_').is_some_and(|(host, _)| host == self.home)
+    }
+
+    /// Whose its status page is, and where.
+    pub(super) fn page(&self) -> (String, (Netns, u16)) {
+        (self.home.clone(), (self.netns.clone(), self.metrics))
     }
 
     /// The agent of a node.
@@ -100,7 +156,7 @@ impl Process {
 
     /// A counter or gauge from its `/metrics`, summed over labels that contain `label`.
     pub(super) fn metric(&self, name: &str, label: &str) -> Option<f64> {
-        let text = self.netns.enter(scrape).ok().flatten()?;
+        let text = self.netns.enter(|| scrape(self.metrics)).ok().flatten()?;
         let values = text
             .lines()
             .filter(|line| line.starts_with(name) && line.contains(label))
@@ -113,7 +169,7 @@ impl Process {
 
     /// Actors that were made to panic and did not.
     pub(super) fn never_panicked(&self) -> Vec<String> {
-        let actors: &[&str] = if self.name == "coordinator" { &COORDINATOR_ACTORS } else { &AGENT_ACTORS };
+        let actors: &[&str] = if self.coordinator().is_some() { &COORDINATOR_ACTORS } else { &AGENT_ACTORS };
         actors
             .iter()
             .filter(|actor| {
@@ -131,7 +187,7 @@ pub(super) fn check(netns: &Netns, node: &str, command: &[&str]) -> Result<(Opti
     let folder = node_folder(node);
     // Two may be asked at once.
     let kubeconfig = folder.join(format!("{}.kubeconfig", command.first().unwrap_or(&"person")));
-    std::fs::write(&kubeconfig, kubeconfig_text("http://172.30.0.254:6443", &token(Some(node))))
+    std::fs::write(&kubeconfig, kubeconfig_text("http://172.30.0.254:6443", &token_of(node)))
         .map_err(|e| e.to_string())?;
     let words = command;
     let mut command = netns.command("/proc/self/exe");
@@ -150,8 +206,8 @@ impl Drop for Process {
     }
 }
 
-fn scrape() -> Option<String> {
-    let address = (Ipv4Addr::LOCALHOST, METRICS).into();
+fn scrape(port: u16) -> Option<String> {
+    let address = (Ipv4Addr::LOCALHOST, port).into();
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
@@ -165,9 +221,12 @@ pub(super) fn journal(node: &str) -> PathBuf {
     node_folder(node).join("var-lib-nameward").join("journal")
 }
 
-/// The bearer token of a process.
-pub(super) fn token(node: Option<&str>) -> String {
-    node.map_or_else(|| "coordinator".to_owned(), |node| format!("agent-{node}"))
+/// The bearer token of a process at home in `node1`, `control` or `control-2`.
+pub(super) fn token_of(home: &str) -> String {
+    match home.strip_prefix("control") {
+        Some(number) => format!("coordinator{number}"),
+        None => format!("agent-{home}"),
+    }
 }
 
 fn kubeconfig_text(server: &str, token: &str) -> String {
@@ -181,7 +240,8 @@ fn kubeconfig_text(server: &str, token: &str) -> String {
 /// The simulation's defaults: as the shipped ones, but quicker, acting, and with the lab's folders. Rounds come five times
 /// as often, so they may send five times as much.
 fn config_text(setup: &Setup<'_>, kubeconfig: &Path) -> String {
-    let node = setup.node.unwrap_or("control");
+    let node = setup.home();
+    let node = node.as_str();
     let folder = |path: PathBuf| toml::Value::String(path.display().to_string());
     let mut table = toml::toml! {
         [kubernetes]
@@ -231,6 +291,11 @@ fn config_text(setup: &Setup<'_>, kubeconfig: &Path) -> String {
         }
     }
     lay_over(&mut table, setup.config);
+    if setup.metrics() != METRICS
+        && let Some(metrics) = table.get_mut("metrics").and_then(toml::Value::as_table_mut)
+    {
+        metrics.insert("listen".to_owned(), format!("127.0.0.1:{}", setup.metrics()).into());
+    }
     // A table of strings and numbers can always be written.
     toml::to_string(&table).unwrap_or_default()
 }
@@ -255,13 +320,14 @@ mod tests {
     fn every_scenario_gives_a_good_configuration() {
         for (name, _) in BUILT_IN {
             let scenario = Scenario::find(name).unwrap();
-            for node in [Some("node1"), None] {
-                let setup = Setup { node, config: &scenario.config, panics: false, scenario: name };
+            for (node, coordinator) in [(Some("node1"), 1), (None, 1), (None, 2)] {
+                let setup = Setup { node, coordinator, config: &scenario.config, panics: false, scenario: name };
                 let text = config_text(&setup, Path::new("/run/sim/x/kubeconfig"));
                 let loaded = nameward_config::load_text("x.toml", &text, []).unwrap();
                 let stated = scenario.config.get("probe").and_then(|probe| probe.get("interval"));
                 let interval = stated.and_then(toml::Value::as_str).unwrap_or("2s");
                 assert_eq!(loaded.config.probe.interval.to_string(), interval, "{name}");
+                assert_eq!(loaded.config.metrics.listen.port(), 9890 + u16::from(coordinator) - 1, "{name}");
             }
         }
     }

@@ -13,12 +13,41 @@ pub struct Step {
     /// Time after the cluster was found healthy.
     #[serde(default = "at_once")]
     pub at: Period,
+    /// And not before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Moment>,
     /// Only in these data planes; in all of the scenario's if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub planes: Vec<Plane>,
     /// What is done.
     #[serde(flatten)]
     pub action: Action,
+}
+
+/// A moment in the course of a remedy, as the API server or the kernel shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Moment {
+    /// An incident bears an intent: a shared act is on its way.
+    Intent,
+    /// A shared act was carried out.
+    Act,
+    /// The kernel shows that the expected repair of a node has begun.
+    Repair,
+}
+
+/// What goes wrong with requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trouble {
+    /// What was asked is done, and the connection is closed instead of answering.
+    LoseReply,
+    /// Nothing is done, and 429 is answered.
+    Throttle,
+    /// They wait for `delay` before anything is done.
+    Slow,
+    /// What was asked is done, and answered after `delay`.
+    SlowReply,
 }
 
 fn failure() -> u8 {
@@ -177,10 +206,66 @@ pub enum Action {
     StopUpstream {},
     /// The CoreDNS Deployment's template changes: a rolling update.
     RollingUpdate {},
+    /// Requests to the API server go wrong, from now on or so many times. Lifted by an end of all such troubles.
+    ApiTrouble {
+        /// How.
+        trouble: Trouble,
+        /// `create`, `update`, `patch`, …; none: any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verb: Option<String>,
+        /// As `dnsincidents`, or `pods/eviction` for a subresource; none: any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resource: Option<String>,
+        /// `agent` or `coordinator`; none: both.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<Role>,
+        /// Dry runs go well.
+        #[serde(default)]
+        acts_only: bool,
+        /// For those that are slow.
+        #[serde(default = "at_once")]
+        delay: Period,
+        /// So many times; none: until it is lifted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        times: Option<u32>,
+    },
+    /// Watches say nothing new, and reads from the cache show what was: the API server's watch cache stands still.
+    ApiStale {},
+    /// Every trouble of the API server is over.
+    ApiWell {},
+    /// SIGSTOP to the coordinator that leads.
+    PauseLeader {},
+    /// SIGCONT to the coordinator that was stopped. It must change nothing from then on: another one leads.
+    WakeLeader {},
+    /// SIGKILL to the coordinator that leads; it is started again at once.
+    KillLeader {},
+    /// The policy ConfigMap stops every change, or is deleted again.
+    KillSwitch {
+        /// Stops them.
+        on: bool,
+    },
+    /// The agent of a node is stopped, and somebody with its token reports in its name that this CoreDNS pod is dead, answers
+    /// every question so, and tries to write the others' reports too.
+    ForgeReports {
+        /// Which node.
+        node: String,
+        /// Which pod.
+        pod: String,
+    },
     /// The API server refuses every connection.
     ApiDown {},
     /// And accepts them again.
     ApiUp {},
+}
+
+/// Whose requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The agents'.
+    Agent,
+    /// The coordinators'.
+    Coordinator,
 }
 
 /// A merge patch (RFC 7396).
@@ -267,9 +352,17 @@ impl Action {
             | Self::ForwardDrop { node } => {
                 vec![Named::Node(node)]
             }
+            Self::ForgeReports { node, pod } => vec![Named::Node(node), Named::Pod(pod)],
             Self::MemoryDemand { .. }
             | Self::StopUpstream {}
             | Self::RollingUpdate {}
+            | Self::ApiTrouble { .. }
+            | Self::ApiStale {}
+            | Self::ApiWell {}
+            | Self::PauseLeader {}
+            | Self::WakeLeader {}
+            | Self::KillLeader {}
+            | Self::KillSwitch { .. }
             | Self::ApiDown {}
             | Self::ApiUp {} => Vec::new(),
         }

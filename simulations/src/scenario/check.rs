@@ -50,6 +50,13 @@ pub(super) fn check(scenario: &Scenario, file: &str, text: &str) -> Result<(), S
             .check_subject(&remedy.subject)
             .map_err(|what| bad(line_after(text, head.unwrap_or(0), &remedy.subject).or(head), what))?;
     }
+    for (index, incident) in scenario.expect.incident.iter().enumerate() {
+        let head = header(text, "[[expect.incident]]", index);
+        let Some(subject) = &incident.subject else { continue };
+        scenario
+            .check_subject(subject)
+            .map_err(|what| bad(line_after(text, head.unwrap_or(0), subject).or(head), what))?;
+    }
     Ok(())
 }
 

@@ -18,11 +18,13 @@ pub struct Topology {
     pub coredns: Replicas,
     /// Client pods on each node.
     pub clients_per_node: u32,
+    /// Coordinators, of which one leads.
+    pub coordinators: u8,
 }
 
 impl Default for Topology {
     fn default() -> Self {
-        Self { nodes: 2, coredns: Replicas::Spread(2), clients_per_node: 2 }
+        Self { nodes: 2, coredns: Replicas::Spread(2), clients_per_node: 2, coordinators: 1 }
     }
 }
 
@@ -67,8 +69,11 @@ impl Topology {
         if !(1..=NODES).contains(&self.nodes)
             || !(1..=4).contains(&self.coredns.count())
             || !(1..=8).contains(&self.clients_per_node)
+            || !(1..=2).contains(&self.coordinators)
         {
-            return Err(format!("topology: 1 to {NODES} nodes, 1 to 4 coredns and 1 to 8 clients_per_node"));
+            return Err(format!(
+                "topology: 1 to {NODES} nodes, 1 to 4 coredns, 1 to 8 clients_per_node and 1 or 2 coordinators"
+            ));
         }
         match self.coredns.placement().iter().find(|node| !self.names().contains(node)) {
             Some(node) => Err(format!("topology: `{node}` is no node of a cluster of {}", self.nodes)),

@@ -114,6 +114,80 @@ async fn the_coordinator_changes_memory_and_replicas_and_nothing_that_gives_powe
     refused(patch(json!({"serviceAccountName": "admin"})), "serviceAccountName");
     refused(patch(json!({"hostPID": true})), "hostPID");
     refused(patch(json!({"volumes": [{"name": "root", "hostPath": {"path": "/"}}]})), "volumes");
+    refused(patch(json!({"readinessGates": [{"conditionType": "never.example.org/true"}]})), "readinessGates");
+    refused(patch(json!({"schedulingGates": [{"name": "example.org/never"}]})), "schedulingGates");
+    refused(patch(json!({"terminationGracePeriodSeconds": 0})), "terminationGracePeriodSeconds");
+}
+
+#[tokio::test]
+async fn the_coordinator_takes_no_memory_from_cluster_dns() {
+    let bench = Bench::cluster().await;
+    let path = "/apis/apps/v1/namespaces/kube-system/deployments/coredns?dryRun=All";
+    let resources = |value: Value| {
+        let body = json!({"spec": {"template": {"spec": {"containers": [{"name": "coredns", "resources": value}]}}}});
+        bench.handle.request(&coordinator(), "PATCH", path, STRATEGIC, &body)
+    };
+    assert_eq!(resources(json!({"limits": {"memory": "170Mi"}})).0, 200, "as it is");
+    assert_eq!(resources(json!({"limits": {"memory": "1Gi"}})).0, 200);
+    refused(resources(json!({"limits": {"memory": "169Mi"}})), "lowers no memory limit");
+    refused(resources(json!({"limits": {"memory": "100M"}})), "lowers no memory limit");
+    refused(resources(json!({"limits": {"memory": null}})), "the one of memory alone");
+    refused(resources(json!({"limits": null})), "adds and removes no limits");
+    refused(resources(json!({"limits": {"cpu": "2"}})), "the one of memory alone");
+    refused(resources(json!({"requests": {"memory": "150Mi"}})), "requests of a container");
+    refused(resources(json!({"requests": null})), "requests of a container");
+
+    let pod = name(&bench.coredns()[0]);
+    let path = format!("/api/v1/namespaces/kube-system/pods/{pod}/resize?dryRun=All");
+    let resize = |value: Value| {
+        let body = json!({"spec": {"containers": [{"name": "coredns", "resources": value}]}});
+        bench.handle.request(&coordinator(), "PATCH", &path, STRATEGIC, &body)
+    };
+    let (code, body) = resize(json!({"limits": {"memory": "340Mi"}}));
+    assert_eq!(code, 200, "{body}");
+    refused(resize(json!({"limits": {"memory": "100Mi"}})), "lowers no memory limit");
+    refused(resize(json!({"limits": {"cpu": "2"}})), "the one of memory alone");
+    refused(resize(json!({"requests": {"cpu": "1m"}})), "requests of a container");
+}
+
+#[tokio::test]
+async fn the_coordinator_cannot_scale_cluster_dns_away() {
+    let bench = Bench::cluster().await;
+    let path = "/apis/apps/v1/namespaces/kube-system/deployments/coredns";
+    let scale = |to: i64, dry: &str| {
+        let body = json!({"spec": {"replicas": to}});
+        bench.handle.request(&coordinator(), "PATCH", &format!("{path}/scale{dry}"), MERGE, &body)
+    };
+    let dry = "?dryRun=All";
+    for to in [1, 2, 3] {
+        assert_eq!(scale(to, dry).0, 200, "from two to {to}");
+    }
+    refused(scale(0, dry), "one replica at least");
+    refused(scale(4, dry), "one replica at a time");
+    refused(scale(50, dry), "one replica at a time");
+    let null = json!({"spec": {"replicas": null}});
+    refused(bench.handle.request(&coordinator(), "PATCH", &format!("{path}/scale{dry}"), MERGE, &null), "one replica");
+    assert_eq!(scale(3, "").0, 200);
+    refused(scale(1, dry), "one replica at a time");
+
+    // Nor by any other way than the scale.
+    let patch = |body: Value| bench.handle.request(&coordinator(), "PATCH", &format!("{path}{dry}"), STRATEGIC, &body);
+    refused(patch(json!({"spec": {"replicas": 0}})), "replicas of a workload");
+    refused(patch(json!({"spec": {"replicas": 4}})), "replicas of a workload");
+    refused(
+        patch(json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}})),
+        "strategy of a workload",
+    );
+    refused(patch(json!({"spec": {"paused": true}})), "paused of a workload");
+    refused(patch(json!({"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}})), "of a workload's pods");
+    let owner = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "gone", "uid": "0-0"}]);
+    refused(patch(json!({"metadata": {"ownerReferences": owner}})), "ownerReferences of a workload");
+    refused(patch(json!({"metadata": {"annotations": {"nameward.dev/paused": "true"}}})), "annotations of a workload");
+    // A person is bound by none of it.
+    let admin = User { name: "admin".into(), groups: vec!["system:masters".into()], ..User::default() };
+    let none = json!({"spec": {"replicas": 0}});
+    let scaled = bench.handle.request(&admin, "PATCH", &format!("{path}/scale{dry}"), MERGE, &none);
+    assert_eq!(scaled.0, 200, "{}", scaled.1);
 }
 
 #[tokio::test]

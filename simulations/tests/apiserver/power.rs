@@ -44,9 +44,8 @@ async fn each_role_has_what_it_needs_and_no_more() {
         ("watch", "", "services", dns, "kube-dns"),
         ("watch", "discovery.k8s.io", "endpointslices", dns, ""),
         ("get", "", "services", "default", "kubernetes"),
-        ("list", "discovery.k8s.io", "endpointslices", "default", ""),
+        ("get", "discovery.k8s.io", "endpointslices", "default", "kubernetes"),
         ("watch", "", "configmaps", "nameward", "nameward-policy"),
-        ("create", "events.k8s.io", "events", "shop", ""),
     ];
     let no_agent: &[Power] = &[
         ("create", "", "pods/eviction", dns, "x"),
@@ -57,6 +56,7 @@ async fn each_role_has_what_it_needs_and_no_more() {
         ("delete", "nameward.dev", "nodeagents", "", "node1"),
         ("patch", "", "nodes/status", "", "node1"),
         ("list", "", "nodes", "", ""),
+        ("get", "", "pods", dns, "x"),
         ("get", "", "secrets", dns, "x"),
         ("patch", "apps", "deployments", dns, "coredns"),
         ("get", "", "configmaps", "nameward", "other"),
@@ -65,6 +65,8 @@ async fn each_role_has_what_it_needs_and_no_more() {
         ("get", "", "nodes/proxy", "", "node1"),
         ("update", "coordination.k8s.io", "leases", "nameward", "nameward-coordinator"),
         ("create", "nameward.dev", "dnsincidents", "", ""),
+        ("create", "events.k8s.io", "events", "shop", ""),
+        ("list", "", "namespaces", "", ""),
     ];
     let yes_coordinator: &[Power] = &[
         ("watch", "", "pods", dns, ""),
@@ -74,7 +76,6 @@ async fn each_role_has_what_it_needs_and_no_more() {
         ("patch", "apps", "deployments/scale", dns, "coredns"),
         ("watch", "apps", "daemonsets", dns, ""),
         ("watch", "policy", "poddisruptionbudgets", dns, ""),
-        ("get", "", "configmaps", dns, "coredns"),
         ("watch", "", "nodes", "", ""),
         ("patch", "nameward.dev", "nodeagents", "", "node1"),
         ("create", "nameward.dev", "dnsincidents", "", ""),
@@ -82,6 +83,8 @@ async fn each_role_has_what_it_needs_and_no_more() {
         ("create", "coordination.k8s.io", "leases", "nameward", ""),
         ("update", "coordination.k8s.io", "leases", "nameward", "nameward-coordinator"),
         ("create", "events.k8s.io", "events", "default", ""),
+        ("create", "events.k8s.io", "events", "shop", ""),
+        ("watch", "", "namespaces", "", ""),
     ];
     let no_coordinator: &[Power] = &[
         ("delete", "", "pods", dns, "x"),
@@ -93,9 +96,12 @@ async fn each_role_has_what_it_needs_and_no_more() {
         ("patch", "", "nodes/status", "", "node1"),
         ("patch", "nameward.dev", "nodeagents/status", "", "node1"),
         ("patch", "policy", "poddisruptionbudgets", dns, "kube-dns"),
+        ("patch", "", "namespaces", "", "shop"),
         ("update", "coordination.k8s.io", "leases", "nameward", "other"),
         ("update", "coordination.k8s.io", "leases", dns, "nameward-coordinator"),
         ("patch", "", "configmaps", dns, "coredns"),
+        ("get", "", "configmaps", dns, "coredns"),
+        ("get", "policy", "poddisruptionbudgets", dns, "kube-dns"),
         ("get", "", "secrets", dns, "x"),
         ("create", "", "pods", dns, ""),
     ];

@@ -82,7 +82,10 @@ impl Looking<'_> {
             return Ok(Some(nameward_prober::paths::vantage(namespace)));
         }
         let not_now = [
-            (pod.ignored, "it is annotated nameward.dev/ignore; its namespace can be named by its file"),
+            (
+                pod.ignored,
+                "it or its namespace is annotated nameward.dev/ignore; name its network namespace's file instead",
+            ),
             (pod.terminating, "it is ending"),
         ];
         if let Some((_, why)) = not_now.iter().find(|(is, _)| *is) {

@@ -8,7 +8,7 @@ use nameward_messages::targets::Transport;
 use nameward_messages::verdict::{Cause, Evidence, RuledOut, Scope, Subject};
 
 use super::super::reads::Read;
-use super::super::report::{About, Api};
+use super::super::report::{About, Api, Rung};
 use super::*;
 
 fn row(target: &str, transport: Transport, way: &'static str, outcome: OutcomeKind) -> Row {
@@ -77,7 +77,8 @@ fn report(outcome: OutcomeKind) -> Report {
     }
 }
 
-fn named(remedy: Option<&'static str>, mode: Option<Mode>) -> Named {
+fn named(rungs: &[(&'static str, Mode, &'static str)]) -> Named {
+    let rung = |(remedy, mode, by): &(&'static str, Mode, &'static str)| Rung { remedy, mode: *mode, by };
     let uid = "u1".into();
     Named {
         cause: Cause::VethDown,
@@ -88,8 +89,9 @@ fn named(remedy: Option<&'static str>, mode: Option<Mode>) -> Named {
         confidence: Confidence::Certain,
         evidence: vec![Evidence::new("node1 rtnetlink links", "veth1 is down")],
         ruled_out: vec![RuledOut { what: "veth-off-bridge".to_owned(), because: "it is on cni0".to_owned() }],
-        remedy,
-        mode,
+        remedy: rungs.first().map(|(remedy, ..)| *remedy),
+        mode: rungs.first().map(|(_, mode, _)| *mode),
+        ladder: rungs.iter().map(rung).collect(),
         command: "ip link set veth1 up".to_owned(),
         worse: &["restarting CoreDNS"],
         runbook: "https://example.com/veth-down.md".to_owned(),
@@ -108,7 +110,7 @@ fn a_server_is_named_once_and_the_plain_way_comes_first() {
 #[test]
 fn a_failure_tells_how_often_where_it_ends_and_what_was_not_read() {
     let mut report = report(OutcomeKind::Timeout);
-    report.causes.push(named(Some("set-link-up"), Some(Mode::Observe)));
+    report.causes.push(named(&[("set-link-up", Mode::Observe, "agent")]));
     let said = text(&report, 110);
     for part in [
         "timeout 5/5",
@@ -127,7 +129,11 @@ fn a_failure_tells_how_often_where_it_ends_and_what_was_not_read() {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    report.causes = vec![named(None, None)];
+    report.causes = vec![named(&[("evict-pod", Mode::Act, "coordinator"), ("add-replica", Mode::Off, "coordinator")])];
+    let said = text(&report, 110);
+    assert!(said.contains("remedy   evict-pod: the coordinator does it"), "{said}");
+    assert!(said.contains("or       add-replica: switched off"), "{said}");
+    report.causes = vec![named(&[])];
     assert!(text(&report, 110).contains("a person must act"));
 }
 

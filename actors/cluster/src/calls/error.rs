@@ -33,12 +33,26 @@ pub enum Operation {
     ReadService(ObjectKey),
     #[error("list the Services with label {0}")]
     ListServices(String),
+    #[error("list the Services in {0}")]
+    ListServicesIn(String),
     #[error("list the EndpointSlices of {0}")]
     ListSlices(ObjectKey),
+    #[error("read EndpointSlice {0}")]
+    ReadSlice(ObjectKey),
     #[error("read ConfigMap {0}")]
     ReadConfigMap(ObjectKey),
     #[error("read Node {0}")]
     ReadNode(String),
+    #[error("list the nodes")]
+    ListNodes,
+    #[error("create the probe Job {0}")]
+    CreateJob(ObjectKey),
+    #[error("have a probe pod admitted in {0}")]
+    TryPod(String),
+    #[error("list the probe Jobs {selector} in {namespace}")]
+    ListJobs { namespace: String, selector: String },
+    #[error("delete the probe Job {0}")]
+    DeleteJob(ObjectKey),
     #[error("write the condition of Node {0}")]
     WriteCondition(String),
     #[error("write an Event on {0}")]

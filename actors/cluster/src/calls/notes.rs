@@ -76,21 +76,17 @@ fn body(note: &Note) -> Value {
     if let Some(uid) = &about.uid {
         regarding["uid"] = json!(uid);
     }
-    let mut text = note.note.clone();
-    if text.len() > 1024 {
-        text.truncate(text.floor_char_boundary(1021));
-        text.push_str("...");
-    }
     json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event",
         "metadata": {"generateName": "nameward-", "namespace": about.namespace.as_deref().unwrap_or("default")},
         "eventTime": format!("{:.6}", note.at),
         "reportingController": GROUP,
-        "reportingInstance": note.instance,
+        // The API takes no longer one.
+        "reportingInstance": nameward_messages::text::line(&note.instance, 128),
         "action": note.action,
         "reason": note.reason,
         "type": match note.kind { NoteKind::Normal => "Normal", NoteKind::Warning => "Warning" },
-        "note": text,
+        "note": nameward_messages::text::line(&note.note, 1024),
         "regarding": regarding,
     })
 }

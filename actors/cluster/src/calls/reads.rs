@@ -1,4 +1,4 @@
-//! Reads. Each is a quorum read (no `resourceVersion`): what is read before an act must not be old.
+//! Reads. Each is a quorum read (no `resourceVersion`), but for where it says otherwise: what is read before an act must not be old.
 
 use http::Method;
 use nameward_messages::ObjectKey;
@@ -115,6 +115,18 @@ impl Cluster {
         Ok(self.send::<Items<EndpointSlice>>(Ask::get(Operation::ListSlices(service.clone()), path)).await?.items)
     }
 
+    /// One EndpointSlice, as the API server's cache has it: it may be a little old.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn cached_slice(&self, key: &ObjectKey) -> Result<EndpointSlice, CallError> {
+        let path = format!(
+            "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/{}?resourceVersion=0",
+            key.namespace, key.name
+        );
+        self.send(Ask::get(Operation::ReadSlice(key.clone()), path)).await
+    }
+
     /// A ConfigMap.
     ///
     /// # Errors
@@ -196,7 +208,7 @@ impl Cluster {
 }
 
 /// A query value with what label selectors contain escaped.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {

@@ -187,8 +187,13 @@ async fn a_written_status_removes_what_it_does_not_have() {
     for member in ["troubles", "deferred", "examined", "answers", "remedies", "conditions", "writtenAt"] {
         assert_eq!(report.get(member), Some(&Value::Null), "{member}");
     }
-    let none = json!({"shareMilliQps": null, "permit": null, "requests": null, "complaints": null});
+    let none =
+        json!({"shareMilliQps": null, "permit": null, "requests": null, "complaints": null, "ignoredNamespaces": null});
     assert_eq!(whole(&NodeOrders::default()), none);
+    // What is merged into a permit that names causes must take them back.
+    let permit = Some(nameward_messages::plan::Permit { serial: 2, valid_s: 600, causes: Vec::new() });
+    let standing = whole(&NodeOrders { permit, ..NodeOrders::default() });
+    assert_eq!(standing["permit"], json!({"serial": 2, "validS": 600, "causes": []}));
 }
 
 #[tokio::test]

@@ -73,3 +73,29 @@ async fn when_the_configured_address_is_lost_a_remembered_endpoint_serves() {
     assert_eq!(seen[0].header("user-agent"), crate::names::USER_AGENT);
     assert_eq!(seen[0].header("authorization"), "Bearer node1");
 }
+
+#[tokio::test]
+async fn several_files_are_merged_as_kubectl_merges_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    // One file with the context that is current, another with its cluster and user.
+    let contexts = write(
+        "contexts",
+        "apiVersion: v1\nkind: Config\ncurrent-context: lab\ncontexts: [{name: lab, context: {cluster: far, user: me}}]\n",
+    );
+    let rest = write(
+        "rest",
+        "apiVersion: v1\nkind: Config\ncurrent-context: other\nclusters: [{name: far, cluster: {server: \"http://127.0.0.1:1\"}}]\n\
+         users: [{name: me, user: {token: x}}]\n",
+    );
+    let found = source::from_files(&[contexts.clone(), rest], "", "KUBECONFIG").await.unwrap();
+    assert_eq!(found.config.cluster_url.to_string(), "http://127.0.0.1:1/");
+    assert!(found.path.contains("contexts:"), "{}", found.path);
+    let broken = write("broken", "clusters: {");
+    let error = source::from_files(&[contexts, broken], "", "KUBECONFIG").await.map(|found| found.path).unwrap_err();
+    assert!(error.to_string().contains("broken"), "{error}");
+}

@@ -135,7 +135,7 @@ const TEXT: u32 = 2048;
 /// Most items of a list that [`ITEMS`] does not name.
 const MOST: u32 = 64;
 /// Most items by the name of the list: twice what is ever written.
-const ITEMS: [(&str, u32); 8] = [
+const ITEMS: [(&str, u32); 10] = [
     ("rows", 512),
     ("nodes", 128),
     ("ladder", 64),
@@ -143,6 +143,8 @@ const ITEMS: [(&str, u32); 8] = [
     ("remedies", 32),
     ("requests", 8),
     ("complaints", 16),
+    ("ignoredNamespaces", 256),
+    ("causes", 16),
     ("conditions", 16),
 ];
 

@@ -24,6 +24,12 @@ impl Pod {
     pub fn ready(&self) -> bool {
         self.status.conditions.iter().any(|c| c.r#type == "Ready" && c.status == "True")
     }
+
+    /// Every container has ended for good (evicted by its kubelet, or finished): it never runs again, and only the object is left.
+    #[must_use]
+    pub fn over(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Failed" | "Succeeded")
+    }
 }
 
 /// `spec`.

@@ -188,6 +188,14 @@ pub struct NodeObject {
     pub status: NodeStatus,
 }
 
+/// A namespace, by its metadata.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NamespaceObject {
+    /// `metadata`.
+    pub metadata: Meta,
+}
+
 /// `spec` of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]

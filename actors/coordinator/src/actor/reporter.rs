@@ -60,7 +60,10 @@ impl Message for ReporterMessage {
             Self::Targets(_) => Some("targets".to_owned()),
             Self::Reconfigure(_) => Some("config".to_owned()),
             Self::Diagnosis(
-                DiagnosisTells::Stands(_) | DiagnosisTells::Ended { .. } | DiagnosisTells::Recovered(_),
+                DiagnosisTells::Stands(_)
+                | DiagnosisTells::Ended { .. }
+                | DiagnosisTells::Recovered(_)
+                | DiagnosisTells::Way { .. },
             )
             | Self::Remedy(_)
             | Self::Namespace(_)
@@ -85,7 +88,7 @@ impl Message for ReporterMessage {
             | Self::Orders(_)
             | Self::Targets(_)
             | Self::Reconfigure(_) => self.merge_key().map_or(Retain::No, Retain::Keep),
-            Self::Diagnosis(DiagnosisTells::Recovered(_))
+            Self::Diagnosis(DiagnosisTells::Recovered(_) | DiagnosisTells::Way { .. })
             | Self::Remedy(_)
             | Self::Answer(_)
             | Self::WasRead(_)

@@ -28,6 +28,8 @@ pub struct Claims {
     words: BTreeMap<VerdictKey, BTreeMap<NodeName, Word>>,
     /// Failing CoreDNS pods of other nodes, by pod and by the node that sees it, since when.
     deferred: BTreeMap<Subject, BTreeMap<NodeName, (NodeName, String, Mono)>>,
+    /// When the node that was to judge last named a cause for what is deferred: those who see it may learn of its end a moment later.
+    explained: BTreeMap<Subject, Mono>,
 }
 
 /// Deferred failures that nobody explains become an incident after this time.
@@ -36,6 +38,11 @@ pub const UNEXPLAINED_AFTER: Duration = Duration::from_secs(60);
 /// What is read of one report at most, whatever stands in it: one node must not fill the book for all.
 const VERDICTS: usize = 16;
 const DEFERRED: usize = 16;
+
+/// The verdicts that are read of a report: what is named must be able to exist.
+fn believable(verdicts: &[ReportedVerdict]) -> impl Iterator<Item = &ReportedVerdict> {
+    verdicts.iter().take(VERDICTS).filter(|verdict| verdict.subject.plausible())
+}
 
 impl Claims {
     /// Takes the view.
@@ -50,7 +57,7 @@ impl Claims {
                     // Nobody will take back what a silent node said of a CoreDNS pod that is gone.
                     return !gone(key, view);
                 }
-                let verdicts = agent.report.iter().flat_map(|report| &report.verdicts).take(VERDICTS);
+                let verdicts = agent.report.iter().flat_map(|report| believable(&report.verdicts));
                 verdicts.map(|v| key_of(v, view)).any(|reported| reported == *key)
             });
         }
@@ -60,17 +67,17 @@ impl Claims {
         self.deferred.retain(|subject, _| view.pods.iter().any(|pod| Some(&pod.uid) == subject.uid.as_ref()));
         for agent in view.agents.iter().filter(|agent| listened_to(now, agent, stale_after)) {
             let Some(report) = &agent.report else { continue };
-            for verdict in report.verdicts.iter().take(VERDICTS) {
+            for verdict in believable(&report.verdicts) {
                 let words = self.words.entry(key_of(verdict, view)).or_default();
                 let since = words.get(&agent.name).filter(|word| word.vouched).map_or(now, |word| word.since);
                 words.insert(agent.name.clone(), Word { verdict: verdict.clone(), since, vouched: true });
             }
             for (subject, words) in &mut self.deferred {
-                if !report.deferred.iter().take(DEFERRED).any(|d| d.subject == *subject) {
+                if !report.deferred.iter().take(DEFERRED).any(|d| d.subject == *subject && d.subject.plausible()) {
                     words.remove(&agent.name);
                 }
             }
-            for deferral in report.deferred.iter().take(DEFERRED) {
+            for deferral in report.deferred.iter().take(DEFERRED).filter(|d| d.subject.plausible()) {
                 let words = self.deferred.entry(deferral.subject.clone()).or_default();
                 let since = words.get(&agent.name).map_or(now, |(_, _, since)| *since);
                 words.insert(agent.name.clone(), (deferral.to_node.clone(), deferral.because.clone(), since));
@@ -78,6 +85,12 @@ impl Claims {
         }
         self.words.retain(|_, words| !words.is_empty());
         self.deferred.retain(|_, words| !words.is_empty());
+        for (subject, words) in &self.deferred {
+            if words.values().any(|(to, _, _)| self.speaks(to, subject)) {
+                self.explained.insert(subject.clone(), now);
+            }
+        }
+        self.explained.retain(|subject, _| self.deferred.contains_key(subject));
     }
 
     /// Every claim.
@@ -105,7 +118,8 @@ impl Claims {
         for (subject, words) in self.deferred.iter().filter(|(subject, _)| !located.contains(subject)) {
             let listed = view.pods.iter().any(|pod| Some(&pod.uid) == subject.uid.as_ref() && !pod.terminating);
             let old = words.values().any(|(_, _, since)| now.since(*since) >= UNEXPLAINED_AFTER);
-            let explained = words.values().any(|(to, _, _)| self.speaks(to, subject));
+            let explained = words.values().any(|(to, _, _)| self.speaks(to, subject))
+                || self.explained.get(subject).is_some_and(|at| now.since(*at) < UNEXPLAINED_AFTER);
             if listed && old && !explained {
                 let line = |(node, (to, because, _)): (&NodeName, &(NodeName, String, Mono))| {
                     let says = format!("{because}; {to}, which should know why, names no cause");
@@ -133,6 +147,14 @@ impl Claims {
     #[must_use]
     pub fn deferred_by(&self, subject: &Subject) -> Option<&BTreeMap<NodeName, (NodeName, String, Mono)>> {
         self.deferred.get(subject)
+    }
+
+    /// Whether every word is vouched for and stands, and every deferred failure too, for at least this long.
+    #[must_use]
+    pub fn stand_for(&self, now: Mono, long: Duration) -> bool {
+        let old = |since: &Mono| now.since(*since) >= long;
+        self.words.values().flat_map(BTreeMap::values).all(|word| word.vouched && old(&word.since))
+            && self.deferred.values().flat_map(BTreeMap::values).all(|(_, _, since)| old(since))
     }
 
     /// Whether any node defers anything.
@@ -182,6 +204,12 @@ impl Claims {
             by_cause.entry(key.cause).or_default().extend(words.keys().cloned());
         }
         by_cause
+    }
+
+    /// On how many subjects a cause is named.
+    #[must_use]
+    pub fn subjects(&self, cause: Cause) -> usize {
+        self.words.keys().filter(|key| key.cause == cause).count()
     }
 
     /// A cause that stands and that another CoreDNS replica would share: the Corefile, the API, memory, an upstream.

@@ -35,6 +35,13 @@ impl Freshness {
         }
     }
 
+    /// When the next report that is fresh by its age is not any more.
+    #[must_use]
+    pub fn next_stale(&self, now: Mono, stale_after: Duration) -> Option<Mono> {
+        let ends = self.seen.values().filter_map(|(_, changed)| *changed).map(|at| at + stale_after);
+        ends.filter(|end| *end >= now).min()
+    }
+
     /// Whether the node's report changed within `stale_after` and its agent vouches for itself.
     #[must_use]
     pub fn fresh(&self, now: Mono, agent: &NodeAgentView, stale_after: Duration) -> bool {
@@ -94,10 +101,11 @@ impl Quorum {
     }
 }
 
-/// How many nodes must see a CoreDNS pod fail before it may be evicted.
+/// How many nodes must see a CoreDNS pod fail before it may be evicted. Of the [`ASKED`] never all: then one that is silent or lies would
+/// stop every eviction.
 #[must_use]
 pub fn witnesses(expected: u32) -> u32 {
-    expected.min(expected.div_ceil(20).clamp(3, 16))
+    expected.min(expected.div_ceil(20).clamp(3, 12))
 }
 
 /// How many nodes are asked at most.
@@ -109,7 +117,7 @@ mod tests {
 
     #[test]
     fn witnesses_follow_the_size_of_the_cluster() {
-        for (expected, need) in [(0, 0), (1, 1), (2, 2), (3, 3), (60, 3), (61, 4), (100, 5), (320, 16), (5000, 16)] {
+        for (expected, need) in [(0, 0), (1, 1), (2, 2), (3, 3), (60, 3), (61, 4), (100, 5), (240, 12), (5000, 12)] {
             assert_eq!(witnesses(expected), need, "{expected}");
         }
     }

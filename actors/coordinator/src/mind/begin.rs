@@ -14,6 +14,9 @@ use super::{CoordinatorMind, Output, memory};
 use crate::judge::claims::ripe;
 use crate::judge::quorum::{ASKED, listened_to};
 
+/// Of the hosts of the other CoreDNS pods so many are asked at a time: they may be as many as are asked at all, and always the same.
+const HOSTS: usize = 4;
+
 impl CoordinatorMind {
     pub(super) fn begin(&mut self, now: Now, view: &ClusterView, out: &mut Vec<Output>) {
         // An act of an earlier life that is not verified yet comes first, and alone.
@@ -101,16 +104,16 @@ impl CoordinatorMind {
             self.doubt(now, &incident.name, &doubt, false, view, out);
             return false;
         }
-        let pods = view.pods.iter().filter(|p| !p.terminating).map(|p| p.uid.clone());
-        let mut pods: Vec<PodUid> = pods.collect();
-        // The suspect is asked about in any case, however many pods there are.
-        pods.sort_by_key(|uid| Some(uid) != incident.spec.subject.uid.as_ref());
+        let mut pods: Vec<_> = view.pods.iter().filter(|p| !p.terminating).collect();
+        // The suspect is asked about in any case, however many pods there are; then those that may be good.
+        pods.sort_by_key(|p| (Some(&p.uid) != incident.spec.subject.uid.as_ref(), !p.ready));
+        let pods: Vec<PodUid> = pods.into_iter().map(|p| p.uid.clone()).collect();
         let asking = self.question(now, view, &incident.name, Some(&own), pods);
         self.active = Some(Active { asking: Some(asking), ..Active::new(incident.name.clone(), Stage::Asking) });
         true
     }
 
-    /// A question to at most [`ASKED`] nodes: the pod's own, those of the other CoreDNS pods, and others in turn.
+    /// A question to at most [`ASKED`] nodes: the pod's own, some of those of the other CoreDNS pods, and others, in turn.
     pub(super) fn question(
         &mut self,
         now: Now,
@@ -128,16 +131,20 @@ impl CoordinatorMind {
             .filter(|a| present.contains(&a.name) && listened_to(now.mono, a, stale_after))
             .map(|a| &a.name)
             .collect();
-        let hosts = view.pods.iter().filter_map(|p| p.node.as_ref()).filter(|n| able.contains(n));
-        let turn = if able.is_empty() { 0 } else { self.asked_before % able.len() };
-        let others = able.iter().cycle().skip(turn).take(able.len()).copied();
-        let mut nodes: BTreeSet<NodeName> = BTreeSet::new();
-        for node in own.into_iter().chain(hosts).chain(others) {
-            if nodes.len() < ASKED {
-                nodes.insert(node.clone());
+        let hosting: BTreeSet<&NodeName> = view.pods.iter().filter_map(|p| p.node.as_ref()).collect();
+        let hosts: Vec<&NodeName> = able.iter().copied().filter(|n| hosting.contains(n)).collect();
+        let mut nodes: BTreeSet<NodeName> = own.into_iter().cloned().collect();
+        let most = nodes.len() + HOSTS;
+        for (from, most, each) in [(&hosts, most, HOSTS), (&able, ASKED, ASKED - HOSTS - 1)] {
+            // Whoever was not asked last time is first this time.
+            let turn = self.asked_before.wrapping_mul(each).checked_rem(from.len()).unwrap_or(0);
+            for node in from.iter().cycle().skip(turn).take(from.len()) {
+                if nodes.len() < most {
+                    nodes.insert((*node).clone());
+                }
             }
         }
-        self.asked_before = self.asked_before.wrapping_add(ASKED);
+        self.asked_before = self.asked_before.wrapping_add(1);
         self.requests = self.requests.wrapping_add(1);
         let request = RequestId(format!("{incident}-{}-{}", now.wall.as_millisecond(), self.requests));
         // Whatever is configured: time must be left to act on the answers while they stand.

@@ -12,19 +12,26 @@ use nameward_messages::{NodeName, Now};
 
 use super::breaker::subject_of_many;
 use super::incident::{Incident, Shared};
+use super::notes::{self, Next};
 use super::{CoordinatorMind, Output, Written};
 use crate::judge::claims::of_a_node;
 use crate::judge::{advice, names};
 
 /// A claim must have stood for this long to open an incident.
-const OPEN_AFTER: Duration = Duration::from_secs(3);
+pub(super) const OPEN_AFTER: Duration = Duration::from_secs(3);
 /// And be gone for this long to end it.
 const CLOSE_AFTER: Duration = Duration::from_secs(5);
-/// Open incidents at most; what is beyond is in the nodes' reports.
-const MOST_OPEN: usize = 100;
+/// Open incidents at most of faults of nodes and their pods; what is beyond is in the nodes' reports. Others do not wait for them.
+const MOST_OF_NODES: usize = 100;
+/// The same of all other faults, where no CoreDNS pod and neither the workload nor the Service is the subject: of these there are
+/// only so many, and they always get in.
+const MOST_OF_OTHERS: usize = 40;
+/// Open incidents that one node alone names.
+const MOST_OF_ONE: usize = 8;
 /// Incidents at most, closed ones included.
-const MOST: usize = 200;
-const KEEP: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
+pub(super) const MOST: usize = 200;
+/// A closed incident is kept for this long.
+pub(super) const KEEP: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 
 /// A reason for an incident to stand.
 struct Ground {
@@ -67,10 +74,9 @@ impl CoordinatorMind {
         self.quiet.retain(|key, until| now.mono < *until && grounds.contains_key(key));
         for (key, ground) in &grounds {
             let known = self.book.values().find(|i| i.open() && i.key() == *key).map(|i| i.name.clone());
-            let open = self.book.values().filter(|i| i.open()).count();
             let name = match known {
                 Some(name) => name,
-                None if ground.ripe && open < MOST_OPEN && !self.quiet.contains_key(key) => {
+                None if ground.ripe && !self.quiet.contains_key(key) && self.room(key, ground, view) => {
                     let spec = IncidentSpec { cause: key.cause, scope: ground.scope, subject: key.subject.clone() };
                     let name = names::incident(key.cause, &key.subject, now.wall);
                     let summary = ground.summary.clone().unwrap_or_else(|| advice::summary(key.cause, &key.subject));
@@ -88,6 +94,34 @@ impl CoordinatorMind {
         self.take_node_records(view);
         self.close(now, &grounds, out);
         self.delete_old(now, view, out);
+    }
+
+    /// Whether the book has room for one more incident. What agents make up fills no more than their own part of it.
+    fn room(&self, key: &VerdictKey, ground: &Ground, view: &ClusterView) -> bool {
+        let ours = |subject: &Subject| match subject.kind {
+            SubjectKind::Pod => view.pods.iter().any(|pod| Some(&pod.uid) == subject.uid.as_ref()),
+            SubjectKind::Service => Some(subject) == subject_of_many(view).as_ref(),
+            SubjectKind::Deployment => {
+                view.workload.as_ref().is_some_and(|w| *subject == Subject::object(SubjectKind::Deployment, &w.key))
+            }
+            SubjectKind::Node | SubjectKind::Upstream => false,
+        };
+        let open = || self.book.values().filter(|i| i.open());
+        if of_a_node(key.cause) && ground.scope != Scope::Cluster {
+            let of_nodes = open().filter(|i| of_a_node(i.spec.cause)).count();
+            of_nodes < MOST_OF_NODES && self.room_for_one(ground)
+        } else if ours(&key.subject) {
+            true
+        } else {
+            let others = open().filter(|i| !of_a_node(i.spec.cause) && !ours(&i.spec.subject)).count();
+            others < MOST_OF_OTHERS && self.room_for_one(ground)
+        }
+    }
+
+    fn room_for_one(&self, ground: &Ground) -> bool {
+        let alone = |nodes: &[NodeName]| nodes.len() == 1 && ground.nodes.contains(&nodes[0]);
+        let named = || self.book.values().filter(|i| i.open() && alone(&i.nodes)).count();
+        ground.nodes.len() != 1 || named() < MOST_OF_ONE
     }
 
     fn grounds(&self, now: Now, view: &ClusterView) -> BTreeMap<VerdictKey, Ground> {
@@ -209,12 +243,7 @@ impl CoordinatorMind {
                 // It goes on as part of the one incident of many nodes.
                 continue;
             }
-            out.push(Output::Event {
-                subject: incident.spec.subject.clone(),
-                warning: false,
-                reason: "DnsRecovered",
-                note: format!("{}: no node says so any more", incident.summary),
-            });
+            out.push(notes::recovered(incident, "DNS recovered: no node says so any more"));
         }
     }
 
@@ -273,19 +302,21 @@ fn announce(incident: &mut Incident, settings: &Remedy, view: &ClusterView, now:
     }
     incident.announced = true;
     let IncidentSpec { cause, subject, .. } = incident.spec.clone();
-    let mut note = incident.summary.clone();
+    let command = advice::command(cause, &subject, &incident.nodes, view);
     // A fault of nodes whose subject is none of them: it is that of many.
     let of_many = of_a_node(cause) && matches!(subject.kind, SubjectKind::Service | SubjectKind::Deployment);
-    if of_many || advice::persons_alone(settings, cause) {
-        let command = advice::command(cause, &subject, &incident.nodes, view);
-        note = if of_many {
-            format!("{note}. Begin with one of them: {command}")
-        } else {
-            format!("{note}. Nameward does not touch this; begin with: {command}")
-        };
+    let remedy = settings.ladder(cause).first().copied();
+    let next = match remedy {
+        _ if of_many => Next::Many(&command),
+        _ if advice::nobodys_worry(cause) => Next::Nothing,
+        Some(kind) if !advice::persons_alone(settings, cause) => Next::Remedy(kind, settings.mode_of(kind), &command),
+        Some(_) | None => Next::Person(&command),
+    };
+    out.push(notes::opened(incident, next));
+    if matches!(next, Next::Many(_) | Next::Person(_)) {
         let record = RemedyRecord {
             kind: RemedyKind::CallPerson,
-            subject: subject.clone(),
+            subject,
             mode: Mode::Observe,
             outcome: RemedyOutcome::Escalated,
             detail: command,
@@ -295,15 +326,5 @@ fn announce(incident: &mut Incident, settings: &Remedy, view: &ClusterView, now:
         incident.phase = IncidentPhase::Escalated;
         incident.shared = Shared::Over;
         out.push(Output::Record { incident: incident.name.clone(), record, reason: None });
-    }
-    let warning = !advice::nobodys_worry(cause);
-    out.push(Output::Event { subject, warning, reason: reason(cause), note });
-}
-
-/// The Event reason of a cause: its id in CamelCase.
-fn reason(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Unexplained => "DnsFailureUnexplained",
-        named => named.about().reason,
     }
 }

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use nameward_messages::cluster_view::ClusterView;
+use nameward_messages::NodeName;
 use nameward_messages::report::Complaint;
-use nameward_messages::{NodeName, Now};
 
 use super::CoordinatorMind;
-use crate::judge::sight::Sight;
 
 /// Complaints that one node is told.
 const PER_NODE: usize = 8;
@@ -17,16 +15,9 @@ const FROM: usize = 16;
 impl CoordinatorMind {
     /// What every node is to look into. A pod is complained of by a node whose report may be listened to, shows it failing
     /// over a transport, and names no cause in itself.
-    pub(super) fn complaints(&self, now: Now, view: &ClusterView) -> BTreeMap<NodeName, Vec<Complaint>> {
+    pub(super) fn complaints(&self) -> BTreeMap<NodeName, Vec<Complaint>> {
         let mut all: BTreeMap<NodeName, Vec<Complaint>> = BTreeMap::new();
-        if !self.claims.any_deferred() {
-            return all;
-        }
-        let stale_after = self.config.coordinator.stale_after.0;
-        let sight = Sight::of(now.mono, view, &self.claims, stale_after);
-        if sight.moving {
-            return all;
-        }
+        let Some(sight) = self.located.sight().filter(|sight| !sight.moving) else { return all };
         for pod in &sight.pods {
             let mut fails: Vec<_> = sight
                 .failing(pod, std::time::Duration::ZERO)

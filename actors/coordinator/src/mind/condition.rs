@@ -1,7 +1,7 @@
 //! The opt-in condition `ClusterDNSHealthy` of nodes: whether workloads of the node get answers from cluster DNS. It is written
 //! when it changes, and once after the Lease was taken (whoever writes reads first: nothing is written that stands there).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nameward_messages::cluster_view::{ClusterView, NodeAgentView};
@@ -32,13 +32,15 @@ impl CoordinatorMind {
         }
         let stale_after = self.config.coordinator.stale_after.0;
         let book = &mut self.conditions;
-        book.seen.retain(|node, _| view.agents.iter().any(|agent| agent.name == *node));
-        book.told.retain(|node, _| view.agents.iter().any(|agent| agent.name == *node));
+        let agents: BTreeSet<&NodeName> = view.agents.iter().map(|agent| &agent.name).collect();
+        let nodes: BTreeSet<&NodeName> = view.nodes.iter().filter(|n| !n.terminating).map(|n| &n.name).collect();
+        book.seen.retain(|node, _| agents.contains(node));
+        book.told.retain(|node, _| agents.contains(node));
         if now.mono.since(book.second) >= Duration::from_secs(1) {
             book.second = now.mono;
             book.written = 0;
         }
-        let there = |agent: &&NodeAgentView| view.nodes.iter().any(|n| n.name == agent.name && !n.terminating);
+        let there = |agent: &&NodeAgentView| nodes.contains(&agent.name);
         // Of a silent node nothing is known: its condition stays as it is.
         for agent in view.agents.iter().filter(|a| listened_to(now.mono, a, stale_after)).filter(there) {
             let trouble = trouble(agent);

@@ -9,7 +9,7 @@ use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
 
 use super::incident::{Incident, Shared};
 use super::shared::ASK_AGAIN;
-use super::{CoordinatorMind, Output};
+use super::{CoordinatorMind, Output, notes};
 use crate::judge::advice;
 use crate::judge::answers::Doubt;
 
@@ -40,7 +40,7 @@ impl CoordinatorMind {
             incident.told = Some(again);
             let record = line(incident, kind, settings.mode_of(kind), RemedyOutcome::Refused, doubt.to_string(), now);
             incident.record(record.clone());
-            out.push(held_back(incident, &record));
+            out.push(notes::held_back(incident, &record));
             out.push(Output::Record { incident: name.to_owned(), record, reason: Some(doubt.reason()) });
         }
         incident.doubts = if all && doubt.final_word() { incident.doubts + 1 } else { 0 };
@@ -55,26 +55,13 @@ impl CoordinatorMind {
         let Some(incident) = self.book.get_mut(name) else { return };
         let command = advice::command(incident.spec.cause, &incident.spec.subject, &incident.nodes, view);
         let detail = format!("{because}. A person decides; by hand: {command}");
-        let record =
-            line(incident, RemedyKind::CallPerson, Mode::Observe, RemedyOutcome::Escalated, detail.clone(), now);
+        let record = line(incident, RemedyKind::CallPerson, Mode::Observe, RemedyOutcome::Escalated, detail, now);
         incident.record(record.clone());
         incident.phase = IncidentPhase::Escalated;
         incident.called = true;
         incident.shared = Shared::Over;
-        let subject = incident.spec.subject.clone();
-        let note = format!("{}: {detail}", incident.summary);
         out.push(Output::Record { incident: name.to_owned(), record, reason: None });
-        out.push(Output::Event { subject, warning: true, reason: "DnsNeedsAPerson", note });
-    }
-}
-
-/// What people read of a remedy that is held back: on the object concerned, once for each reason.
-pub(super) fn held_back(incident: &Incident, record: &RemedyRecord) -> Output {
-    Output::Event {
-        subject: incident.spec.subject.clone(),
-        warning: false,
-        reason: "RemedyHeldBack",
-        note: format!("{}. Nameward's remedy ({}) is held back: {}", incident.summary, record.kind, record.detail),
+        out.push(notes::needs_a_person(incident, because, &command));
     }
 }
 

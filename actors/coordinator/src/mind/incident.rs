@@ -9,12 +9,10 @@ use nameward_messages::remedy::{RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::verdict::{Evidence, RuledOut, VerdictKey};
 use nameward_messages::{Mono, NodeName};
 
-const EVIDENCE: usize = 16;
-const RULED_OUT: usize = 8;
-const LADDER: usize = 32;
-const NODES: usize = 64;
-/// Longest line, in characters.
-const LINE: usize = 600;
+const EVIDENCE: usize = IncidentStatus::EVIDENCE;
+const RULED_OUT: usize = IncidentStatus::RULED_OUT;
+const LADDER: usize = IncidentStatus::LADDER;
+const NODES: usize = IncidentStatus::NODES;
 
 /// What is to be done about an incident's shared remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,5 +210,5 @@ impl Incident {
 }
 
 fn clip(text: &str) -> String {
-    text.chars().take(LINE).collect()
+    nameward_messages::text::line(text, IncidentStatus::LINE)
 }

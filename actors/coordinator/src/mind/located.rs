@@ -27,12 +27,19 @@ pub(super) struct LocatedBook {
     missing: BTreeMap<VerdictKey, Mono>,
     /// When a CoreDNS pod's own node last named a cause for it.
     explained_at: BTreeMap<Subject, Mono>,
+    /// What was seen in the decision that is under way, if anything fails unexplained.
+    sight: Option<Sight>,
 }
 
 impl LocatedBook {
     /// What stands, and since when.
     pub(super) fn all(&self) -> &BTreeMap<VerdictKey, (Located, Mono)> {
         &self.standing
+    }
+
+    /// What all nodes see together, in the decision that is under way; `None`: nothing fails unexplained.
+    pub(super) fn sight(&self) -> Option<&Sight> {
+        self.sight.as_ref()
     }
 
     /// CoreDNS pods whose failing is explained.
@@ -47,6 +54,18 @@ impl LocatedBook {
             .filter(|key| key.subject.kind == SubjectKind::Node)
             .map(|key| NodeName(key.subject.name.clone()))
             .collect()
+    }
+
+    /// Nothing waits to be over, and what is explained is so by what stands.
+    pub(super) fn settled(&self, now: Mono) -> bool {
+        self.missing.is_empty() && self.explained_at.values().all(|at| *at == now)
+    }
+
+    /// What was explained when it was last looked at is explained still: nothing has been told since.
+    pub(super) fn still_explained(&mut self, now: Mono) {
+        for at in self.explained_at.values_mut() {
+            *at = now;
+        }
     }
 
     /// What was explained a moment ago is.
@@ -103,11 +122,13 @@ impl CoordinatorMind {
     pub(super) fn locate(&mut self, now: Now, view: &ClusterView) {
         let mut found = Vec::new();
         self.located.explained_at.retain(|_, at| now.mono.since(*at) < EXPLAINED);
+        self.located.sight = None;
         if self.claims.any_deferred() {
             let mut sight = Sight::of(now.mono, view, &self.claims, self.config.coordinator.stale_after.0);
             self.located.remember(now.mono, &mut sight);
             let service = view.targets.service.as_ref().map(|s| Subject::object(SubjectKind::Service, &s.key));
             found = locality::judge(&sight, &self.located.nodes(), service.as_ref());
+            self.located.sight = Some(sight);
         }
         found.extend(workload::judge(now, view, &self.claims, &found));
         self.located.settle(now.mono, found);

@@ -61,6 +61,11 @@ impl Kills {
         self.counted(now, workload).map(|(_, kill)| kill.seen).min()
     }
 
+    /// When the next of them stands no more.
+    pub(super) fn next_over(&self, now: Mono) -> Option<Mono> {
+        self.seen.values().map(|kill| kill.seen + STANDS).filter(|end| *end >= now).min()
+    }
+
     fn counted<'a>(
         &'a self,
         now: Mono,

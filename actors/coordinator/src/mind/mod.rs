@@ -1,5 +1,6 @@
 //! The mind of the coordinator: one incident per cause and subject, one shared remedy at a time.
 
+mod aside;
 mod begin;
 mod book;
 mod breaker;
@@ -9,11 +10,16 @@ mod doubt;
 mod incident;
 mod located;
 mod memory;
+mod moved;
 mod nodes;
+mod notes;
 mod orders;
 mod proxy;
+mod repaired;
 mod replica;
+mod rest;
 mod shared;
+mod turns;
 mod verify;
 
 #[cfg(test)]
@@ -31,7 +37,7 @@ use nameward_messages::pods::ContainerOomKilled;
 use nameward_messages::remedy::RemedyRecord;
 use nameward_messages::report::NodeOrders;
 use nameward_messages::verdict::{Subject, VerdictKey};
-use nameward_messages::{Mono, NodeName, Now, PodUid};
+use nameward_messages::{Mono, NodeName, Now};
 
 pub use nodes::NodeState;
 pub use proxy::ProxyPod;
@@ -184,21 +190,25 @@ pub struct CoordinatorMind {
     nodes: nodes::Nodes,
     located: located::LocatedBook,
     kills: memory::Kills,
+    movements: moved::Movements,
     book: BTreeMap<String, incident::Incident>,
     active: Option<shared::Active>,
     storms: breaker::Storms,
+    repaired: repaired::Repaired,
     conditions: condition::Conditions,
+    aside: aside::Aside,
     proxies: proxy::Proxies,
     /// CoreDNS is well as a whole since then.
     well_since: Option<Mono>,
     permits: orders::Permits,
+    turns: turns::Turns,
     pace: orders::OrdersPace,
     /// Just resolved: a verdict that has not ended yet does not open it again before this moment.
     quiet: BTreeMap<VerdictKey, Mono>,
     /// No write about this object before this moment.
     hold: BTreeMap<Written, Mono>,
     /// The cool-down runs from here: the start, the Lease gained, the last moment without quorum or with a rollout,
-    /// or a CoreDNS pod that was new.
+    /// or a CoreDNS pod that was new and became ready.
     calm_since: Option<Mono>,
     /// The last act made things worse: no shared remedy until then.
     breaker_until: Option<Mono>,
@@ -207,6 +217,10 @@ pub struct CoordinatorMind {
     /// Seconds on the wall clock make request ids unique over restarts; this within a second.
     requests: u32,
     asked_before: usize,
+    /// Deciding again before this moment would find nothing to do ([`rest`]), unless something is told.
+    rest_until: Option<Mono>,
+    /// It is decided at every tick all the same.
+    restless: bool,
     due: Option<Mono>,
 }
 
@@ -234,13 +248,17 @@ impl CoordinatorMind {
             nodes: nodes::Nodes::default(),
             located: located::LocatedBook::default(),
             kills: memory::Kills::default(),
+            movements: moved::Movements::default(),
             book: BTreeMap::new(),
             active: None,
             storms: breaker::Storms::default(),
+            repaired: repaired::Repaired::default(),
             conditions: condition::Conditions::default(),
+            aside: aside::Aside::default(),
             proxies: proxy::Proxies::default(),
             well_since: None,
             permits: orders::Permits::default(),
+            turns: turns::Turns::default(),
             pace: orders::OrdersPace::default(),
             quiet: BTreeMap::new(),
             hold: BTreeMap::new(),
@@ -249,6 +267,8 @@ impl CoordinatorMind {
             worse_seen: BTreeSet::new(),
             requests: 0,
             asked_before: 0,
+            rest_until: None,
+            restless: false,
             due: None,
         }
     }
@@ -261,8 +281,12 @@ impl CoordinatorMind {
 
     /// Takes one input.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
-        if self.calm_since.is_none() {
-            self.calm_since = Some(now.mono);
+        self.calm_since.get_or_insert(now.mono);
+        if self.passed_over(now, &input) {
+            return;
+        }
+        if !matches!(input, Input::Tick) {
+            self.rest_until = None;
         }
         match input {
             Input::View(view) => self.learn(now, view),
@@ -272,8 +296,10 @@ impl CoordinatorMind {
                     self.book.clear();
                     self.active = None;
                     self.conditions = condition::Conditions::default();
+                    self.aside.forget_reports();
                     self.well_since = None;
                     self.permits = orders::Permits::default();
+                    self.turns = turns::Turns::default();
                     self.hold.clear();
                     self.quiet.clear();
                     self.calm_since = Some(now.mono);
@@ -291,27 +317,26 @@ impl CoordinatorMind {
                 }
             }
             Input::KubeProxyRead { node, pod } => self.proxies.learn(now.mono, node, pod),
-            Input::Wrote { what, done } => {
-                if !done {
-                    self.hold.insert(what, now.mono + WRITE_FAILED);
-                }
-            }
             Input::Configure(config) => self.config = config,
-            Input::Tick => {}
+            Input::Tick | Input::Wrote { .. } => {}
         }
         self.decide(now, out);
+        self.place_events(out);
         self.due = Some(now.mono + LOOK);
     }
 
     fn learn(&mut self, now: Now, mut view: Arc<ClusterView>) {
-        self.nodes.complete(now.mono, Arc::make_mut(&mut view));
+        if self.nodes.knows_any() {
+            self.nodes.complete(now.mono, Arc::make_mut(&mut view));
+        }
         let stale_after = self.config.coordinator.stale_after.0;
         if view.complete {
             self.freshness.learn(now.mono, &view.agents);
             self.claims.learn(now.mono, &view, stale_after);
             self.kills.learn(now, &view);
+            self.repaired.learn(now, &view);
             let quorum = Quorum::count(now.mono, &view, &self.freshness, stale_after);
-            let moved = self.view.as_ref().is_some_and(|before| moved(before, &view));
+            let moved = self.movements.learn(now.mono, self.view.as_deref(), &view);
             let storm = quorum.expected > 0 && !listened(&view, now.mono, stale_after);
             self.take_breaker(now, &view);
             if view.rollout.in_progress || moved || storm {
@@ -332,6 +357,11 @@ impl CoordinatorMind {
         if !self.lease.may_act(now.mono) {
             return;
         }
+        if self.rest_until.is_some_and(|until| now.mono < until) && !self.restless {
+            self.located.still_explained(now.mono);
+            return;
+        }
+        let told = out.len();
         self.hold.retain(|_, until| now.mono < *until);
         self.sync(now, &view);
         self.read_nodes(now, &view, out);
@@ -343,6 +373,8 @@ impl CoordinatorMind {
         self.write_incidents(now, out);
         self.write_orders(now, &view, out);
         self.write_conditions(now, &view, out);
+        self.tell_aside(now, &view, out);
+        self.rest_until = if out.len() == told { self.rest(now, &view) } else { None };
     }
 
     /// No shared remedy, and no permit for node repairs.
@@ -358,13 +390,6 @@ impl CoordinatorMind {
         self.hold.insert(what, now + WRITE_AGAIN);
         true
     }
-}
-
-/// Whether CoreDNS was rolled out or replaced between two views: neither need show a rollout that was short.
-fn moved(before: &ClusterView, after: &ClusterView) -> bool {
-    let template = |view: &ClusterView| view.workload.as_ref().map(|w| (w.uid.clone(), w.generation));
-    let known = |uid: &PodUid| before.pods.iter().any(|p| p.uid == *uid);
-    template(before).is_some_and(|was| template(after) != Some(was)) || !after.pods.iter().all(|p| known(&p.uid))
 }
 
 /// Whether most nodes can be listened to at all: when they cannot, it is a storm, and the cool-down begins when it ends.

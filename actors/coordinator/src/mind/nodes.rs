@@ -42,6 +42,26 @@ impl Nodes {
         }
     }
 
+    /// Whether anything was read: else a view need not be copied to be completed.
+    pub(super) fn knows_any(&self) -> bool {
+        !self.known.is_empty()
+    }
+
+    /// When the next of these is to be read again; `None`: there is none, or one of them was not read yet.
+    pub(super) fn next_read(&self, failing: &BTreeSet<&NodeName>) -> Option<Mono> {
+        self.next_of(failing, OFTEN)
+    }
+
+    /// The same of nodes that are merely silent.
+    pub(super) fn next_read_of_silent(&self, silent: &BTreeSet<&NodeName>) -> Option<Mono> {
+        self.next_of(silent, SELDOM)
+    }
+
+    fn next_of(&self, nodes: &BTreeSet<&NodeName>, every: Duration) -> Option<Mono> {
+        let reads: Option<Vec<Mono>> = nodes.iter().map(|node| self.asked.get(*node).map(|at| *at + every)).collect();
+        reads?.into_iter().min()
+    }
+
     /// Adds what was read to a view that does not know it.
     pub(super) fn complete(&self, now: Mono, view: &mut ClusterView) {
         for node in &mut view.nodes {

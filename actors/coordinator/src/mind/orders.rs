@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nameward_messages::cluster_view::{ClusterView, NodeAgentView};
 use nameward_messages::plan::Permit;
+use nameward_messages::remedy::{Mode, RemedyKind};
 use nameward_messages::report::NodeOrders;
 use nameward_messages::{Mono, NodeName, Now, RequestId};
 
@@ -15,12 +16,12 @@ use crate::judge::quorum::Quorum;
 /// A permit's validity, in seconds.
 const VALID_S: u32 = 600;
 /// It is renewed when it is this old.
-const RENEW: Duration = Duration::from_secs(300);
+pub(super) const RENEW: Duration = Duration::from_secs(300);
 
 /// When each node's permit was granted, by this process.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Permits {
-    granted: BTreeMap<NodeName, (u64, Mono)>,
+    granted: BTreeMap<NodeName, (Permit, Mono)>,
     /// The question that each node was asked last.
     asked: BTreeMap<NodeName, RequestId>,
     /// When each node was last told of complaints out of turn.
@@ -80,20 +81,31 @@ enum Stance {
 impl CoordinatorMind {
     pub(super) fn write_orders(&mut self, now: Now, view: &ClusterView, out: &mut Vec<Output>) {
         let stance = self.stance(now, view);
+        self.give_turns(now, view, stance == Stance::Grant);
+        let storms = self.stormy_nodes(view);
         let share = share(self.config.probe.budget_per_pod, view.nodes.iter().filter(|n| !n.terminating).count());
         let asking = self.active.as_ref().and_then(|a| a.asking.clone());
-        let mut complaints = self.complaints(now, view);
+        let mut complaints = self.complaints();
         self.pace.look(now.mono);
         // Questions first: they are waited for.
         let asked = |agent: &&NodeAgentView| asking.as_ref().is_some_and(|a| a.nodes.contains(&agent.name));
+        // Then turns, given or taken back. Of both there are only few, so that they do not wait for all others.
+        let turn = |agent: &&NodeAgentView| {
+            let granted = self.permits.granted.get(&agent.name).map(|(permit, _)| permit);
+            let repairs = |permit: &Permit| !permit.causes.is_empty();
+            agent.orders.permit.iter().chain(granted).any(repairs) || !self.turns.of(&agent.name).is_empty()
+        };
         let (first, rest): (Vec<_>, Vec<_>) = view.agents.iter().partition(asked);
+        let (turns, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(turn);
         let names: BTreeSet<&NodeName> = view.agents.iter().map(|agent| &agent.name).collect();
         self.permits.granted.retain(|name, _| names.contains(name));
         self.permits.asked.retain(|name, _| names.contains(name));
         self.permits.complained.retain(|name, _| names.contains(name));
-        for agent in first.into_iter().chain(rest) {
+        let turns = turns.into_iter().map(|agent| (agent, true));
+        let rest = rest.into_iter().map(|agent| (agent, false));
+        for (agent, turn) in first.into_iter().map(|agent| (agent, true)).chain(turns).chain(rest) {
             let question = asking.as_ref().filter(|a| a.nodes.contains(&agent.name) && now.mono < a.until);
-            let stance = if self.stormy(view, &agent.name) { Stance::Withdraw } else { stance };
+            let stance = if storms.has(&agent.name) { Stance::Withdraw } else { stance };
             let permit = self.permit(now.mono, agent, stance);
             let complaints = complaints.remove(&agent.name).unwrap_or_default();
             let orders = NodeOrders {
@@ -101,14 +113,15 @@ impl CoordinatorMind {
                 permit,
                 requests: question.map(super::shared::Asking::order).into_iter().collect(),
                 complaints: settled(&agent.orders.complaints, complaints),
+                ignored_namespaces: view.ignored_namespaces.iter().take(NodeOrders::IGNORED).cloned().collect(),
             };
             // A question that is over alone is not worth a write to every asked node: the next orders leave it out.
             let stale_question = orders.requests.is_empty() && !agent.orders.requests.is_empty();
             let same = orders == agent.orders
                 || (stale_question
                     && NodeOrders { requests: agent.orders.requests.clone(), ..orders.clone() } == agent.orders);
-            // At most sixteen are asked at a time, and they are waited for; all others take their turn.
-            if same || (orders.requests.is_empty() && self.pace.spent()) {
+            // At most sixteen are asked at a time, and they are waited for.
+            if same || (!turn && self.pace.spent()) {
                 continue;
             }
             let what = Written::Orders(agent.name.clone());
@@ -124,9 +137,7 @@ impl CoordinatorMind {
             }
             if self.may_write(now.mono, what) {
                 self.pace.note();
-                if let Some(permit) = &orders.permit {
-                    self.permits.note(now.mono, &agent.name, permit.serial);
-                }
+                self.permits.note(now.mono, &agent.name, orders.permit.as_ref());
                 out.push(Output::WriteOrders { node: agent.name.clone(), orders: Box::new(orders) });
             }
         }
@@ -138,15 +149,27 @@ impl CoordinatorMind {
         match stance {
             Stance::Withdraw => None,
             Stance::Keep => standing,
-            Stance::Grant => match self.permits.granted.get(&agent.name) {
-                // Granted, and perhaps not in the view yet.
-                Some((granted, at)) if now.since(*at) < RENEW => {
-                    Some(Permit { serial: serial.max(*granted), valid_s: VALID_S })
+            Stance::Grant => {
+                let causes = self.turns.of(&agent.name);
+                // Where no agent may change anything, a standing permit is good for nothing.
+                if causes.is_empty() && !self.nodes_act() {
+                    return None;
                 }
-                Some((granted, _)) => Some(Permit { serial: serial.max(*granted) + 1, valid_s: VALID_S }),
-                None => Some(Permit { serial: serial + 1, valid_s: VALID_S }),
-            },
+                let known = self.permits.granted.get(&agent.name);
+                let serial = known.map_or(serial, |(granted, _)| serial.max(granted.serial));
+                // Granted, and perhaps not in the view yet; else it is renewed, or says something else.
+                let same = known.is_some_and(|(granted, at)| now.since(*at) < RENEW && granted.causes == causes);
+                Some(Permit { serial: if same { serial } else { serial + 1 }, valid_s: VALID_S, causes })
+            }
         }
+    }
+
+    /// Whether any remedy of the nodes' own acts.
+    fn nodes_act(&self) -> bool {
+        let acts = |kind: &RemedyKind| {
+            !kind.shared() && *kind != RemedyKind::CallPerson && self.config.remedy.mode_of(*kind) == Mode::Act
+        };
+        RemedyKind::ALL.iter().any(acts)
     }
 
     fn stance(&self, now: Now, view: &ClusterView) -> Stance {
@@ -163,13 +186,24 @@ impl CoordinatorMind {
 }
 
 impl Permits {
-    fn note(&mut self, now: Mono, node: &NodeName, serial: u64) {
-        match self.granted.get_mut(node) {
-            Some((known, _)) if *known == serial => {}
-            Some(known) => *known = (serial, now),
-            None => {
-                self.granted.insert(node.clone(), (serial, now));
+    /// When the next permit is to be renewed.
+    pub(super) fn next_renewal(&self, now: Mono) -> Option<Mono> {
+        self.granted.values().map(|(_, at)| *at + RENEW).filter(|end| *end > now).min()
+    }
+
+    fn note(&mut self, now: Mono, node: &NodeName, permit: Option<&Permit>) {
+        let known = self.granted.get(node);
+        match permit {
+            Some(permit) if known.is_none_or(|(known, _)| known.serial != permit.serial) => {
+                self.granted.insert(node.clone(), (permit.clone(), now));
             }
+            // Taken back: the number goes on, the turn does not.
+            None => {
+                if let Some((known, _)) = self.granted.get_mut(node) {
+                    known.causes.clear();
+                }
+            }
+            Some(_) => {}
         }
     }
 

@@ -10,9 +10,9 @@ use nameward_messages::report::RequestOrder;
 use nameward_messages::verdict::{Subject, SubjectKind};
 use nameward_messages::{Mono, NodeName, Now, PodUid, RequestId};
 
-use super::doubt::{held_back, line};
+use super::doubt::line;
 use super::incident::{Incident, Shared};
-use super::{CoordinatorMind, Output};
+use super::{CoordinatorMind, Output, notes};
 use crate::judge::answers::{Doubt, corroborate, gather};
 use crate::judge::claims::ripe;
 use crate::judge::quorum::Quorum;
@@ -123,12 +123,11 @@ impl CoordinatorMind {
             let command = advice::command(incident.spec.cause, &incident.spec.subject, &incident.nodes, view);
             let minutes = IDLE_LONG.as_secs() / 60;
             let detail = format!("nothing could be done for {minutes} minutes. A person is needed; by hand: {command}");
-            let record =
-                line(incident, RemedyKind::CallPerson, Mode::Observe, RemedyOutcome::Escalated, detail.clone(), now);
+            let record = line(incident, RemedyKind::CallPerson, Mode::Observe, RemedyOutcome::Escalated, detail, now);
             incident.record(record.clone());
-            let (subject, note) = (incident.spec.subject.clone(), format!("{}: {detail}", incident.summary));
             out.push(Output::Record { incident: incident.name.clone(), record, reason: None });
-            out.push(Output::Event { subject, warning: true, reason: "DnsNeedsAPerson", note });
+            let because = format!("Nothing could be done for {minutes} minutes");
+            out.push(notes::needs_a_person(incident, &because, &command));
         }
     }
 
@@ -268,19 +267,7 @@ impl CoordinatorMind {
         match tells {
             SharedRemedyTells::Record { incident, record, .. } => {
                 let Some(known) = self.book.get_mut(&incident) else { return };
-                let told = match record.outcome {
-                    RemedyOutcome::Done => Some(("RemedyDone", false)),
-                    RemedyOutcome::WouldAct => Some(("RemedyWouldAct", false)),
-                    RemedyOutcome::Undone => Some(("RemedyUndone", false)),
-                    RemedyOutcome::Failed => Some(("RemedyFailed", true)),
-                    _ => None,
-                };
-                if let Some((reason, warning)) = told {
-                    let note = format!("{}: {}", known.summary, record.detail);
-                    out.push(Output::Event { subject: record.subject.clone(), warning, reason, note });
-                } else if record.outcome == RemedyOutcome::Refused {
-                    out.push(held_back(known, &record));
-                }
+                out.extend(notes::shared_record(known, &record));
                 known.record(record);
             }
             SharedRemedyTells::Ended { incident, end, retry_after } => {

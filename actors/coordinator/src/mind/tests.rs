@@ -10,10 +10,14 @@ use nameward_messages::{ObjectKey, PodUid};
 
 use super::*;
 
+mod aside;
 mod breaker;
 mod locality;
 mod orders;
+mod rest;
 mod shared;
+mod storms;
+mod turns;
 
 struct Rig {
     mind: CoordinatorMind,
@@ -219,12 +223,8 @@ fn a_silent_or_unvouching_agent_neither_opens_nor_resolves() {
     assert_eq!(rig.phases(), [(Cause::ForwardPolicyDrop, IncidentPhase::Escalated)]);
 }
 
-#[test]
-fn a_deferred_failure_that_its_node_does_not_explain_becomes_an_incident_after_a_minute() {
-    let mut rig = rig(2);
-    let key = ObjectKey::new("kube-system", "coredns-a");
-    let uid = PodUid::from("u1");
-    rig.view.pods = vec![DnsPodView {
+fn on_node2(key: &ObjectKey, uid: &PodUid) -> DnsPodView {
+    DnsPodView {
         uid: uid.clone(),
         key: key.clone(),
         resource_version: "1".into(),
@@ -235,7 +235,15 @@ fn a_deferred_failure_that_its_node_does_not_explain_becomes_an_incident_after_a
         created_at: None,
         owner: None,
         containers: vec![],
-    }];
+    }
+}
+
+#[test]
+fn a_deferred_failure_that_its_node_does_not_explain_becomes_an_incident_after_a_minute() {
+    let mut rig = rig(2);
+    let key = ObjectKey::new("kube-system", "coredns-a");
+    let uid = PodUid::from("u1");
+    rig.view.pods = vec![on_node2(&key, &uid)];
     rig.pass(5);
     let deferral = Deferral { subject: Subject::pod(&key, &uid), to_node: "node2".into(), because: "udp: TO".into() };
     rig.report(1, |r| r.deferred = vec![deferral]);
@@ -250,6 +258,24 @@ fn a_deferred_failure_that_its_node_does_not_explain_becomes_an_incident_after_a
         rig.phases(),
         [(Cause::Unexplained, IncidentPhase::Resolved), (Cause::ForwardPolicyDrop, IncidentPhase::Escalated)]
     );
+}
+
+#[test]
+fn a_deferred_failure_whose_cause_has_just_ended_is_not_unexplained() {
+    let mut rig = rig(2);
+    let (key, uid) = (ObjectKey::new("kube-system", "coredns-a"), PodUid::from("u1"));
+    rig.view.pods = vec![on_node2(&key, &uid)];
+    rig.pass(5);
+    let deferral = Deferral { subject: Subject::pod(&key, &uid), to_node: "node2".into(), because: "udp: TO".into() };
+    rig.report(1, |r| r.deferred = vec![deferral]);
+    rig.claim(2, Cause::CorednsHung, &Subject::pod(&key, &uid));
+    rig.pass(90);
+    // The pod's node sees it well a few seconds before the others do.
+    rig.report(2, |r| r.verdicts.clear());
+    rig.pass(30);
+    assert!(rig.phases().iter().all(|(cause, _)| *cause != Cause::Unexplained), "{:?}", rig.phases());
+    rig.pass(40);
+    assert!(rig.phases().iter().any(|(cause, _)| *cause == Cause::Unexplained), "it goes on: {:?}", rig.phases());
 }
 
 #[test]

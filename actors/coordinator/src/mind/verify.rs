@@ -12,7 +12,7 @@ use nameward_messages::{Mono, Now, PodUid};
 use super::doubt::line;
 use super::incident::{Incident, Shared};
 use super::shared::{Stage, good_count};
-use super::{CoordinatorMind, Output};
+use super::{CoordinatorMind, Output, notes};
 use crate::judge::answers::gather;
 use crate::judge::claims::replaced;
 
@@ -78,9 +78,9 @@ impl CoordinatorMind {
             return;
         }
         if answered && now.mono >= next {
-            // The newest first: the replacement is asked about however many pods there are.
+            // Only a ready one can be good, and the newest first: the replacement is asked about however many pods there are.
             let mut pods: Vec<_> = view.pods.iter().filter(|p| !p.terminating).collect();
-            pods.sort_by_key(|p| std::cmp::Reverse(p.created_at));
+            pods.sort_by_key(|p| (!p.ready, std::cmp::Reverse(p.created_at)));
             let pods: Vec<PodUid> = pods.into_iter().map(|p| p.uid.clone()).collect();
             let asking = self.question(now, view, &active.incident, None, pods);
             if let Some(active) = &mut self.active {
@@ -143,9 +143,8 @@ impl CoordinatorMind {
         incident.phase = IncidentPhase::Open;
         incident.shared = Shared::From(now.mono);
         incident.idle_since = now.mono;
-        let (subject, note) = (record.subject.clone(), format!("{}: {}", incident.summary, record.detail));
+        out.push(notes::replica_good(incident, &record.detail));
         out.push(Output::Record { incident: name.to_owned(), record, reason: None });
-        out.push(Output::Event { subject, warning: false, reason: "ReplicaGood", note });
     }
 
     fn verified(&mut self, now: Now, name: &str, kind: RemedyKind, out: &mut Vec<Output>) {
@@ -166,9 +165,8 @@ impl CoordinatorMind {
             incident.phase = IncidentPhase::Resolved;
             incident.closed_at = Some(now.wall);
         }
-        let (subject, note) = (incident.spec.subject.clone(), format!("{}: recovered after {kind}", incident.summary));
+        out.push(notes::recovered(incident, &format!("DNS recovered after {kind}: {}", record.detail)));
         out.push(Output::Record { incident: name.to_owned(), record, reason: None });
-        out.push(Output::Event { subject, warning: false, reason: "DnsRecovered", note });
     }
 
     fn ineffective(

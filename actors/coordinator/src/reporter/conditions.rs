@@ -55,13 +55,21 @@ fn healthy(report: &NodeReport, known: bool) -> (&'static str, &'static str, &'s
     if let Some(verdict) = report.verdicts.first() {
         let more = report.verdicts.len() - 1;
         let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
-        ("Healthy", "False", "VerdictStands", format!("{} of {}{rest}", verdict.cause, verdict.subject))
-    } else if failing > 0 {
-        ("Healthy", "False", "PathsFail", "paths of the matrix fail; no cause is named on this node yet".to_owned())
+        let says = format!("{} {} ({}){rest}", verdict.subject, verdict.cause.about().says, verdict.cause);
+        ("Healthy", "False", "VerdictStands", says)
+    } else if let Some(row) = report.matrix.rows.iter().find(|row| row.bad > 0) {
+        let of = row.good.saturating_add(row.bad);
+        let more = if failing > 1 { format!(" (and {} more rows of the matrix)", failing - 1) } else { String::new() };
+        let says = format!(
+            "{} {} does not answer {} of {of} vantages of this node over {}{more}; no cause is named yet",
+            row.target, row.ip, row.bad, row.transport
+        );
+        ("Healthy", "False", "PathsFail", says)
     } else if !known {
         ("Healthy", "Unknown", "NotProbedYet", "no sweep has ended yet".to_owned())
     } else if !report.self_check {
-        ("Healthy", "Unknown", "SelfCheckFails", "the agent does not vouch for itself; see troubles".to_owned())
+        let trouble = report.troubles.first().map_or("see status.troubles", String::as_str);
+        ("Healthy", "Unknown", "SelfCheckFails", format!("the agent cannot vouch for what it measures: {trouble}"))
     } else {
         ("Healthy", "True", "DnsAnswers", "DNS answers on every path of this node".to_owned())
     }

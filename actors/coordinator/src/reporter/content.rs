@@ -21,7 +21,7 @@ pub(super) const DEFERRED: usize = 16;
 pub(super) const UNMODELLED: usize = 8;
 use super::pace::Weight;
 
-/// Longest text of one line, in characters.
+/// Longest text of one line, in bytes.
 const LINE: usize = 400;
 
 /// The part of a report whose change is worth a write. Times, latencies and how many vantages a row counts are not.
@@ -172,8 +172,5 @@ pub(super) fn keep_last(records: &mut Vec<RemedyRecord>, record: RemedyRecord) {
 
 /// A line within its bound.
 pub(super) fn clip(text: &str) -> String {
-    if text.chars().count() <= LINE {
-        return text.to_owned();
-    }
-    text.chars().take(LINE - 1).chain(std::iter::once('…')).collect()
+    nameward_messages::text::line(text, LINE)
 }

@@ -1,5 +1,6 @@
 //! The mind of the reporter: when this node's report is written, and what stands in it.
 
+mod compare;
 mod conditions;
 mod content;
 mod pace;
@@ -119,6 +120,12 @@ pub struct ReporterMind {
     written: Option<content::Shape>,
     /// What is being written.
     writing: Option<content::Shape>,
+    /// Something was told since the report was last compared with what was written.
+    touched: bool,
+    /// What came of that comparison.
+    differs: Option<pace::Weight>,
+    /// Whether the process was starved then.
+    was_starved: bool,
     conditions: conditions::Conditions,
     verdicts: BTreeMap<VerdictKey, Verdict>,
     deferred: Vec<Deferral>,
@@ -158,6 +165,9 @@ impl ReporterMind {
             sequence: 0,
             written: None,
             writing: None,
+            touched: true,
+            differs: None,
+            was_starved: false,
             conditions: conditions::Conditions::default(),
             verdicts: BTreeMap::new(),
             deferred: Vec::new(),
@@ -189,6 +199,7 @@ impl ReporterMind {
 
     /// Takes one input.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        self.touched |= self.touches(&input);
         match input {
             Input::Diagnosis(tells) => self.diagnosis(tells),
             Input::Remedy(record) => content::keep_last(&mut self.remedies, record),
@@ -214,7 +225,7 @@ impl ReporterMind {
             Input::Configure(config) => self.config = config,
             Input::Tick => self.lateness(now),
         }
-        if let Some(targets) = &self.targets {
+        if let Some(targets) = self.targets.as_ref().filter(|_| self.requests.next().is_some()) {
             let vantages: Vec<&Vantage> = self.vantages.values().collect();
             out.extend(self.requests.ask(now, targets, &vantages).into_iter().map(Output::Probe));
         }
@@ -244,8 +255,8 @@ impl ReporterMind {
                 list.truncate(content::UNMODELLED);
                 self.unmodelled = list.iter().map(|line| content::clip(line)).collect();
             }
-            // It is over: for this node's log and page.
-            DiagnosisTells::Recovered(_) => {}
+            // For this node's log and page.
+            DiagnosisTells::Recovered(_) | DiagnosisTells::Way { .. } => {}
         }
     }
 
@@ -315,10 +326,10 @@ impl ReporterMind {
             }
             return;
         }
-        let report = self.report(now);
-        let shape = content::Shape::of(&report);
-        self.pace.changed(now.mono, shape.differs_from(self.written.as_ref()));
+        let made = self.compare(now);
+        self.pace.changed(now.mono, self.differs);
         if self.pace.take(now.mono) {
+            let (report, shape) = made.unwrap_or_else(|| self.shaped(now));
             self.sequence += 1;
             self.calling = Some(now.mono);
             self.writing = Some(shape);
@@ -352,8 +363,7 @@ impl ReporterMind {
     }
 
     fn troubles(&self, now: Now) -> content::Troubles {
-        let starved = self.starved_at.is_some_and(|at| now.mono.since(at) < STARVED);
-        content::troubles(&self.stages, &self.process_troubles, starved)
+        content::troubles(&self.stages, &self.process_troubles, self.starved(now))
     }
 
     fn plan_next(&mut self, now: Now) {

@@ -171,6 +171,7 @@ fn rows(observations: &[Observation]) -> Vec<MatrixRow> {
             good,
             bad,
             outcome: outcomes.into_iter().max_by_key(|(_, count)| *count).map(|(kind, _)| kind),
+            latency_us: None,
         })
         .collect()
 }

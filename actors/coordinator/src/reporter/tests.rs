@@ -70,6 +70,7 @@ impl Rig {
             good,
             bad,
             outcome: (bad > 0).then_some(OutcomeKind::Timeout),
+            latency_us: None,
         };
         self.tell(Input::Diagnosis(DiagnosisTells::Matrix(MatrixDigest { rows: vec![row] })));
     }

@@ -115,6 +115,8 @@ fn the_digest_counts_vantages_and_names_the_frequent_outcome() {
             ("service", VantageKind::Pod, 1, 0, None),
         ]
     );
+    // What fails has no time of an answer.
+    assert_eq!(digest.rows.iter().map(|row| row.latency_us.is_some()).collect::<Vec<_>>(), [true, false, true]);
 }
 
 #[test]

@@ -23,8 +23,12 @@ const MOST_PODS: usize = 12;
 const SIBLINGS: usize = 2;
 /// Most probes of one quick request.
 const MOST_ITEMS: usize = 24;
-/// Most paths that are asked in other ways in one case.
+/// Most failing paths that are asked in other ways at a time, ...
 const MOST_WAYS: usize = 8;
+/// ... and as many from the host to CoreDNS pods of its own besides: they tell a slow process from one that hangs.
+const MOST_OWN_WAYS: usize = 8;
+/// What came of it is asked for again after this long, before it is forgotten.
+const WAYS_STAND: Duration = Duration::from_secs(100);
 /// Queries to an upstream at once from where CoreDNS asks it.
 const UPSTREAM_TIMES: usize = 6;
 /// Prefix of our requests' ids.
@@ -116,7 +120,8 @@ impl DiagnosisMind {
             })
             .collect();
         let others = self.others(&pods);
-        let processes = self.processes();
+        // What CoreDNS's own processes say, and whether they reach the API, tells of failures to reach them alone.
+        let processes = if tos.is_empty() && !service && !external { Vec::new() } else { self.processes() };
         Want {
             id,
             netfilter,
@@ -198,21 +203,28 @@ impl DiagnosisMind {
         Some(recheck)
     }
 
-    /// Asks in other ways, once per path: with patience, which tells slow from silent and waits for the ICMP error of an address that
+    /// Asks in other ways when a path begins to fail, and again before the answer is forgotten: with patience, which tells slow from silent and waits for the ICMP error of an address that
     /// nobody has, and with A and AAAA from one socket, which races in conntrack where single queries do not.
     pub(super) fn ask_in_other_ways(&mut self, now: Now, out: &mut Vec<Output>) {
+        let local: BTreeSet<&PodUid> =
+            self.targets.pods.iter().filter(|p| p.node.as_ref() == Some(&self.node)).map(|p| &p.uid).collect();
+        let own =
+            |path: &PathKey| path.vantage == Vantage::Host && target_pod(path).is_some_and(|uid| local.contains(uid));
         let Some(case) = &mut self.case else { return };
-        let room = MOST_WAYS.saturating_sub(case.asked.len());
-        let fresh: Vec<(PathKey, u16)> = self
-            .matrix
-            .suspected()
-            .filter(|(path, _)| path.question == QuestionKind::Internal && !case.asked.contains(*path))
-            .map(|(path, state)| (path.clone(), state.port))
-            .take(room)
-            .collect();
+        // What answered meanwhile, or began to fail anew, was asked about something else.
+        case.asked.retain(|path, (since, at)| {
+            let same = self.matrix.get(path).is_some_and(|state| state.suspected == Some(*since));
+            same && now.mono.since(*at) < WAYS_STAND
+        });
         let mut items = Vec::new();
-        for (path, port) in fresh {
-            case.asked.insert(path.clone());
+        for (path, state) in self.matrix.suspected() {
+            let Some(since) = state.suspected.filter(|_| path.question == QuestionKind::Internal) else { continue };
+            let (mine, most) = (own(path), if own(path) { MOST_OWN_WAYS } else { MOST_WAYS });
+            if case.asked.contains_key(path) || case.asked.keys().filter(|asked| own(asked) == mine).count() >= most {
+                continue;
+            }
+            case.asked.insert(path.clone(), (since, now.mono));
+            let port = state.port;
             let ways: &[Purpose] = match path.transport {
                 Transport::Udp => &[Purpose::Patience, Purpose::Both],
                 Transport::Tcp => &[Purpose::Patience],

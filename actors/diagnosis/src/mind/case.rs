@@ -1,6 +1,6 @@
 //! A case: from the first suspected path until every path is good. It decides when to read.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ const FIRST_GAP: Duration = Duration::from_millis(1200);
 const GAP: Duration = Duration::from_secs(2);
 /// After [`OFTEN`] samples: a case that lasts is not read to death.
 const SLOW_GAP: Duration = Duration::from_secs(10);
+/// While nothing fails, and a pod's spec alone keeps the case open.
+const CALM_GAP: Duration = Duration::from_secs(60);
 /// Samples at the quick pace.
 const OFTEN: u32 = 15;
 /// What was asked when a sample came in must have time to get lost before the next one.
@@ -45,8 +47,8 @@ pub(super) struct Case {
     review: Mono,
     /// What was asked again after the newest sample.
     pub(super) recheck: Option<Recheck>,
-    /// Paths that were asked in other ways already.
-    pub(super) asked: BTreeSet<PathKey>,
+    /// Failing paths that were asked in other ways already: since when they failed then, and when they were asked.
+    pub(super) asked: BTreeMap<PathKey, (Mono, Mono)>,
     /// Probes that were traced.
     pub(super) tracing: Tracing,
     /// What failed, for the record that is left when it heals before a cause was named.
@@ -66,7 +68,7 @@ impl Case {
             next: now.mono,
             review: now.mono + SOON,
             recheck: None,
-            asked: BTreeSet::new(),
+            asked: BTreeMap::new(),
             tracing: Tracing::default(),
             seen: Seen::new(now),
         }
@@ -114,6 +116,13 @@ impl Case {
         self.review = next;
         if !reading {
             self.next = self.next.max(next);
+        }
+    }
+
+    /// Nothing fails: what stands all the same is looked at now and then, once it was read twice.
+    pub(super) fn calm(&mut self) {
+        if let Some(current) = self.current.as_ref().filter(|_| self.samples >= 2) {
+            self.next = self.next.max(current.at + CALM_GAP);
         }
     }
 

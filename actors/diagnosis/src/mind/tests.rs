@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use nameward_kernel::facts::{Reading, SocketTable};
+use nameward_messages::NetnsCookie;
 use nameward_messages::namespaces::Vantage;
 use nameward_messages::probe::{Outcome, PathKey, ProbeAnswer, Purpose, QuestionKind, Round, Suspicion};
+use nameward_messages::status::Passes;
 use nameward_messages::targets::Transport;
 use nameward_messages::verdict::{Cause, Confidence, Verdict};
 
@@ -155,6 +157,14 @@ fn a_suspicion_is_collected_at_once_named_in_time_and_ended_with_its_paths() {
     assert_eq!((verdicts[0].cause, verdicts[0].confidence), (Cause::CorednsUdpDead, Confidence::Certain));
     assert!(took <= 1_500, "named after {took} ms");
     let since = verdicts[0].since;
+    // With it comes the way of a packet, up to where it ends.
+    let ways =
+        tells.iter().filter_map(|t| if let DiagnosisTells::Way { key, way } = t { Some((key, way)) } else { None });
+    let [(key, way)] = ways.collect::<Vec<_>>()[..] else { panic!("{tells:?}") };
+    assert_eq!(*key, verdicts[0].key());
+    assert_eq!(way.path, host_to_a().to_string());
+    let end = way.steps.last().unwrap();
+    assert_eq!((end.passes, end.says.as_str()), (Passes::No, "nobody listens on udp 53"), "{way:?}");
 
     // It stands on, and says so now and then with the same beginning.
     let (_, tells) = play.until_told(15_000, no_udp);

@@ -6,17 +6,20 @@ use nameward_messages::targets::Transport::{Tcp, Udp};
 use nameward_messages::verdict::{Cause, Confidence};
 
 use crate::judge::judge;
-use crate::rules::scenarios::{Scenario, rules, to};
+use crate::rules::scenarios::{Scenario, policy, rules, to};
 use crate::testing::arrival::{complained, host_counter, invalid, pod_counter, second_uplink};
 use crate::testing::*;
 
 const RPF: &str = "TcpExt.IPReversePathFilter";
 const BAD: &str = "Udp.InCsumErrors";
 
+fn refused(packets: u64) -> String {
+    format!("[{packets}:0] -A KUBE-FORWARD -m conntrack --ctstate INVALID")
+}
+
 fn dropped(packets: u64) -> impl Fn(&mut crate::record::Sample) {
-    let rule = |packets: u64| format!("[{packets}:0] -A KUBE-FORWARD -m conntrack --ctstate INVALID");
-    let text = iptables_rules().replacen(&rule(0), &rule(packets), 1);
-    assert!(text.contains(&rule(packets)));
+    let text = iptables_rules().replacen(&refused(0), &refused(packets), 1);
+    assert!(text.contains(&refused(packets)));
     rules(text)
 }
 
@@ -81,6 +84,24 @@ fn what_looks_like_it_is_not_called_so() {
             topology.routes.retain(|r| r.out_link != Some(101));
         }
     };
+    // Calico makes every pod's link strict (felix, endpoint_mgr.go), with a route to the pod by each and no bridge.
+    let routed_to_pods = |s: &mut crate::record::Sample| {
+        one_uplink(s);
+        let nameward_kernel::facts::Reading::Read(topology) = &mut s.host.topology else { panic!("no topology") };
+        let of_bridge = topology.routes.iter().find(|r| r.out_link == Some(3)).unwrap().clone();
+        topology.links.retain(|link| link.name != "cni0");
+        let mut pods = vec![];
+        for (n, link) in topology.links.iter_mut().filter(|link| link.name.starts_with("veth")).enumerate() {
+            (link.name, link.master, link.port) = (format!("cali{n:011x}"), None, None);
+            let destination = Some((ip(&format!("10.244.1.{}", 51 + n)), 32));
+            pods.push(nameward_kernel::facts::Route { destination, out_link: Some(link.index), ..of_bridge.clone() });
+        }
+        topology.routes.retain(|r| r.out_link != Some(3));
+        topology.routes.extend(pods);
+        let names: Vec<String> = topology.links.iter().map(|link| link.name.clone()).collect();
+        let nameward_kernel::facts::Reading::Read(sysctls) = &mut s.host.sysctls else { panic!("no sysctls") };
+        sysctls.rp_filter = names.into_iter().map(|name| (name, 1)).collect();
+    };
     let rows: Vec<(&str, World)> = vec![
         ("the counter stands still", asymmetric(1)),
         ("loose", asymmetric(2).newest(host_counter(RPF, 14))),
@@ -93,10 +114,19 @@ fn what_looks_like_it_is_not_called_so() {
             "one link leads out",
             complained(&[Udp, Tcp]).both(one_uplink).both(host_counter(RPF, 10)).newest(host_counter(RPF, 14)),
         ),
+        (
+            "one link leads out, the others are pods'",
+            complained(&[Udp, Tcp]).both(routed_to_pods).both(host_counter(RPF, 10)).newest(host_counter(RPF, 14)),
+        ),
         ("nobody complains", World::healthy().both(second_uplink(1)).newest(host_counter(RPF, 14))),
         ("a single bad datagram", complained(&[Udp]).both(pod_counter(BAD, 3)).newest(pod_counter(BAD, 4))),
         ("TCP alone fails", complained(&[Tcp]).both(pod_counter(BAD, 3)).newest(pod_counter(BAD, 9))),
         ("invalid, and nothing drops it", complained(&[Udp]).both(invalid(5)).newest(invalid(9))),
+        // Segments of connections that were cut off are invalid too, and met by the rule before the policy.
+        ("a policy drops all of it", {
+            let cut = |counted: u64| rules(policy(0).replacen(&refused(0), &refused(counted), 1));
+            complained(&[Udp, Tcp]).both(invalid(5)).newest(invalid(9)).both(cut(5)).newest(cut(9))
+        }),
         ("errors, and nothing fails", World::healthy().both(pod_counter(BAD, 3)).newest(pod_counter(BAD, 9))),
     ];
     for (what, world) in rows {

@@ -8,6 +8,7 @@ use crate::finding::{Finding, RuleResult, View, confidence, not, probe_line};
 use crate::matrix::Pick;
 use crate::record::{EvidenceRecord, Held, Sample};
 use crate::rules::service::{Way, compare, failing_ways, internal, pods_answer, stale_in, to_service, unsettled};
+use crate::rules::unmodelled;
 
 /// `two-iptables-backends`.
 pub fn two(view: &View<'_>) -> RuleResult {
@@ -53,7 +54,7 @@ pub fn two(view: &View<'_>) -> RuleResult {
 
 /// Whether rules for the Service stand in two places, of which one is wrong. `None`: not to be told.
 pub(super) fn is_torn(record: &EvidenceRecord, service: &DnsService, sample: &Sample, ways: &[Way]) -> Option<bool> {
-    if sample.at < record.targets_since {
+    if sample.at < record.targets_since || unmodelled::hands_out(sample).is_some() {
         return None;
     }
     let netfilter = &sample.host.netfilter;

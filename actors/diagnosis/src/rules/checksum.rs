@@ -1,6 +1,7 @@
 //! F13: packets arrive with bad checksums; offloading of an overlay or a driver is broken.
 
 use nameward_kernel::facts::{ConntrackStat, Reading};
+use nameward_kernel::filter::Place;
 use nameward_kernel::iptables::RuleSet;
 use nameward_messages::targets::Transport;
 use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject};
@@ -8,6 +9,7 @@ use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject};
 use crate::finding::{Finding, RuleResult, View, not, pod_name};
 use crate::record::{EvidenceRecord, Held, Sample};
 use crate::rules::arrival::{lost, rose};
+use crate::rules::filter_survey::Hit;
 
 /// Datagrams whose checksum was wrong, of `/proc/net/snmp`.
 const BAD: &str = "Udp.InCsumErrors";
@@ -27,6 +29,10 @@ pub fn judge(view: &View<'_>) -> RuleResult {
     });
     let sure = match (counted, refused) {
         (Held::Twice, _) => Confidence::Certain,
+        // Connections that a rule cuts off leave segments behind that conntrack counts as invalid too.
+        (_, Held::Twice | Held::Once) if let Some(place) = dropped_by(view) => {
+            return RuleResult::RuledOut(format!("{place} drops what gets lost"));
+        }
         // conntrack calls a datagram invalid for its checksum or its length alone, and does not say which.
         (_, Held::Twice) => Confidence::Probable,
         (Held::Once, _) | (_, Held::Once) => return RuleResult::Waiting("a second sample is awaited".to_owned()),
@@ -67,6 +73,12 @@ pub fn judge(view: &View<'_>) -> RuleResult {
         ],
         explains: lost.explains,
     }])
+}
+
+/// A rule or policy on the way of what gets lost that drops all of it, moving or not.
+fn dropped_by<'a>(view: &'a View<'_>) -> Option<&'a Place> {
+    let certain = |hit: &&Hit| hit.verdict.is_loss() && hit.doubt.is_none();
+    view.filters().hits.iter().find(certain).map(|hit| &hit.place)
 }
 
 /// Whether some namespace that queries or replies come to counts bad checksums; `None`: none of them was read.

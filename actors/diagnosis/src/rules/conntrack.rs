@@ -6,9 +6,9 @@ use std::time::Duration;
 use nameward_kernel::facts::Reading;
 use nameward_kernel::flows::FlowGroup;
 use nameward_messages::namespaces::Vantage;
-use nameward_messages::probe::{Outcome, PathKey, Purpose, QuestionKind};
+use nameward_messages::probe::{Observation, Outcome, PathKey, Purpose, QuestionKind};
 use nameward_messages::targets::Transport;
-use nameward_messages::verdict::{Cause, Evidence, Scope, Subject};
+use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject};
 
 use crate::finding::{Finding, RuleResult, Tally, View, confidence, not, probe_line};
 use crate::matrix::{PathState, Pick};
@@ -18,6 +18,8 @@ use crate::record::{EvidenceRecord, Held, Sample};
 const FULL: i64 = 95;
 /// Most evidence lines about entries.
 const MOST: usize = 4;
+/// So many times as many clashes as queries of ours that were lost are mostly of others.
+const OTHERS: u64 = 4;
 
 /// After a change of the endpoints kube-proxy removes such entries itself, with its next sync.
 const SYNCED: Duration = Duration::from_secs(15);
@@ -216,12 +218,16 @@ fn rise(before: &Sample, now: &Sample, counter: &str) -> Option<u64> {
     value(now)?.checked_sub(value(before)?)
 }
 
-/// `conntrack-insert-failed`.
+/// `conntrack-insert-failed`. Every node has clashes of others' now and then (a resolver that sends A and AAAA at once), so that its
+/// counters say little of one path: it is asked after the rules that read their causes on the way itself.
 pub fn insert_failed(view: &View<'_>) -> RuleResult {
     let record = view.record;
     let udp = Pick { transport: Some(Transport::Udp), ..Pick::default() };
     let silent = |state: &PathState| matches!(state.failing.as_ref().unwrap_or(&state.last), Outcome::Timeout);
-    let Some((path, state)) = view.bad(udp).find(|(_, s)| silent(s)) else { return RuleResult::NotApplicable };
+    // Where external names alone fail, queries do get out.
+    let internal = Pick { question: Some(QuestionKind::Internal), ..udp };
+    let own = |(path, state): &(&PathKey, &PathState)| silent(state) && !tcp_fails(record, path);
+    let Some((path, state)) = view.bad(internal).find(own) else { return RuleResult::NotApplicable };
     let clashing = |before: &Sample, now: &Sample| -> Option<bool> {
         let (failed, dropped) = (rise(before, now, "insert_failed")?, rise(before, now, "drop")?);
         let far_from_full = share(now).is_none_or(|(_, _, share)| share < FULL);
@@ -236,10 +242,16 @@ pub fn insert_failed(view: &View<'_>) -> RuleResult {
         }
         other => other,
     };
-    let sure = match confidence(record, held, false, "conntrack's insert_failed does not move with our lost queries") {
-        Ok(sure) => sure,
-        Err(result) => return result,
-    };
+    let mut sure =
+        match confidence(record, held, false, "conntrack's insert_failed does not move with our lost queries") {
+            Ok(sure) => sure,
+            Err(result) => return result,
+        };
+    // A race loses one query and lets the next one pass. Where all of a path are lost, and most of what clashes is not ours, the two
+    // may be strangers.
+    if all_lost(record, path) && mostly_others(record) {
+        sure = Confidence::Probable;
+    }
     let mut evidence = vec![probe_line(path, state.failing.as_ref().unwrap_or(&state.last))];
     if let (Some(before), Some(now)) = (&record.previous, &record.current) {
         let more = |counter| rise(before, now, counter).unwrap_or_default();
@@ -277,7 +289,7 @@ pub fn insert_failed(view: &View<'_>) -> RuleResult {
         ],
         explains: view
             .bad(Pick::default())
-            .filter(|(path, state)| hurts(path, state))
+            .filter(|(path, state)| hurts(path, state) && !tcp_fails(record, path))
             .map(|(path, _)| path.clone())
             .collect(),
     }])
@@ -294,15 +306,42 @@ fn hurts(path: &PathKey, state: &PathState) -> bool {
     }
 }
 
+/// Whether the same place fails over TCP by itself, whose connections do not clash as queries of one socket do.
+fn tcp_fails(record: &EvidenceRecord, path: &PathKey) -> bool {
+    let twin = PathKey { transport: Transport::Tcp, question: QuestionKind::Internal, ..path.clone() };
+    record.matrix.get(&twin).is_some_and(|state| state.suspected.is_some())
+}
+
+/// Whether every query on the path between the two samples was lost.
+fn all_lost(record: &EvidenceRecord, path: &PathKey) -> bool {
+    let (Some(before), Some(now)) = (&record.previous, &record.current) else { return false };
+    let mut seen = between(record, before, now).filter(|seen| seen.path == *path).peekable();
+    seen.peek().is_some() && seen.all(|seen| seen.outcome == Outcome::Timeout)
+}
+
+/// Whether there are many more clashes between the two samples than queries of ours that were lost.
+fn mostly_others(record: &EvidenceRecord) -> bool {
+    let (Some(before), Some(now)) = (&record.previous, &record.current) else { return false };
+    let ours = lost_between(record, before, now);
+    rise(before, now, "insert_failed").is_some_and(|failed| failed > ours.saturating_mul(OTHERS))
+}
+
+/// Our own queries by UDP that were sent between two samples.
+fn between<'a>(
+    record: &'a EvidenceRecord,
+    before: &'a Sample,
+    now: &'a Sample,
+) -> impl Iterator<Item = &'a Observation> {
+    record.probes.iter().filter(|seen| {
+        // They were sent before the newest sample was begun; the older sample was read by then.
+        let sent = seen.at - seen.latency;
+        seen.path.transport == Transport::Udp && sent >= before.at && sent <= now.at
+    })
+}
+
 /// How many of our own queries by UDP were sent and lost between two samples.
 fn lost_between(record: &EvidenceRecord, before: &Sample, now: &Sample) -> u64 {
-    let lost = record.probes.iter().filter(|seen| {
-        // They were sent before the newest sample was begun; the older sample was read by then.
-        seen.path.transport == Transport::Udp
-            && seen.outcome == Outcome::Timeout
-            && seen.at - seen.latency >= before.at
-            && seen.at - seen.latency <= now.at
-    });
+    let lost = between(record, before, now).filter(|seen| seen.outcome == Outcome::Timeout);
     u64::try_from(lost.count()).unwrap_or(u64::MAX)
 }
 

@@ -134,11 +134,7 @@ fn worst<'a>(view: &View<'a>, pick: Pick<'_>) -> Option<(&'a nameward_messages::
 
 /// Who has the address without being given it; of two that were, the one that is no CoreDNS pod.
 fn usurper<'a>(record: &EvidenceRecord, clash: &'a Clash<IpAddr>) -> &'a PodUid {
-    let given = |uid: &PodUid| {
-        record.dns_pod(uid).is_some_and(|p| p.ips.contains(&clash.what))
-            || record.namespaces.get(uid).is_some_and(|n| n.ips.contains(&clash.what))
-    };
-    match (given(&clash.one), given(&clash.other)) {
+    match (given(record, &clash.one, clash.what), given(record, &clash.other, clash.what)) {
         (true, false) => &clash.other,
         (false, true) => &clash.one,
         _ if record.dns_pod(&clash.one).is_some() => &clash.other,
@@ -146,7 +142,14 @@ fn usurper<'a>(record: &EvidenceRecord, clash: &'a Clash<IpAddr>) -> &'a PodUid 
     }
 }
 
-/// Every address that two pods have.
+/// Whether an address is one that the pod was given: by the CNI plugin's word, or the API's.
+fn given(record: &EvidenceRecord, uid: &PodUid, ip: IpAddr) -> bool {
+    record.dns_pod(uid).is_some_and(|p| p.ips.contains(&ip))
+        || record.namespaces.get(uid).is_some_and(|n| n.ips.contains(&ip))
+}
+
+/// Every address that two pods have, and that one of them was given. What pods have beside that is their own business, and does
+/// not leave them: Docker in a pod has 172.17.0.1 in each.
 fn addresses(record: &EvidenceRecord, sample: &Sample) -> Vec<Clash<IpAddr>> {
     let all = record.namespaces.values().flat_map(|namespace| {
         let read = sample.pods.get(&namespace.pod).and_then(|p| p.topology.value());
@@ -156,7 +159,7 @@ fn addresses(record: &EvidenceRecord, sample: &Sample) -> Vec<Clash<IpAddr>> {
             full.chain(cheap.into_iter().flat_map(|i| i.addresses.iter().map(|(ip, _)| *ip))).collect();
         ips.into_iter().filter(|ip| is_unique(*ip)).map(move |ip| (ip, namespace))
     });
-    clashes(all)
+    pairs(all, |ip, namespace| given(record, &namespace.pod, *ip))
 }
 
 /// Loopback and link-local addresses may be there many times.
@@ -178,10 +181,14 @@ fn link_addresses(record: &EvidenceRecord, sample: &Sample) -> Vec<Clash<(u32, S
         let own = links.iter().find(|l| l.name == "eth0" && !l.mac.is_empty())?;
         Some(((bridge, own.mac.clone()), namespace))
     });
-    clashes(all)
+    pairs(all, |_, _| true)
 }
 
-fn clashes<'a, T: Clone + Ord>(all: impl Iterator<Item = (T, &'a Namespace)>) -> Vec<Clash<T>> {
+/// What two have, of which `matters` says of one at least that it counts for it.
+fn pairs<'a, T: Clone + Ord>(
+    all: impl Iterator<Item = (T, &'a Namespace)>,
+    matters: impl Fn(&T, &Namespace) -> bool,
+) -> Vec<Clash<T>> {
     let mut owners: BTreeMap<T, Vec<&Namespace>> = BTreeMap::new();
     for (what, namespace) in all {
         let list = owners.entry(what).or_default();
@@ -190,11 +197,13 @@ fn clashes<'a, T: Clone + Ord>(all: impl Iterator<Item = (T, &'a Namespace)>) ->
             list.push(namespace);
         }
     }
-    let pairs = owners.into_iter().filter_map(|(what, list)| match list.as_slice() {
-        [one, other, ..] => Some(Clash { what, one: one.pod.clone(), other: other.pod.clone() }),
-        _ => None,
-    });
-    pairs.collect()
+    let pair = |(what, list): (T, Vec<&Namespace>)| {
+        let first = list.iter().position(|namespace| matters(&what, namespace))?;
+        let second = (0..list.len()).find(|at| *at != first)?;
+        let (one, other) = (list.get(first.min(second))?, list.get(first.max(second))?);
+        Some(Clash { what, one: one.pod.clone(), other: other.pod.clone() })
+    };
+    owners.into_iter().filter_map(pair).collect()
 }
 
 /// Where the bridge believes the address to be.

@@ -1,5 +1,7 @@
 //! F01c: the whole process of a CoreDNS pod hangs.
 
+use std::time::Duration;
+
 use nameward_messages::probe::{Outcome, Purpose};
 use nameward_messages::targets::DnsPod;
 use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope};
@@ -9,6 +11,9 @@ use crate::matrix::Pick;
 use crate::process;
 use crate::record::{Health, Held, Sample};
 use crate::rules::coredns::{each, own_node, queue_line, swallowed, symptom_lines, unread, unread_queue};
+
+/// A probe with four seconds of patience has come back by then, unless it was never sent.
+const PATIENCE_OVER: Duration = Duration::from_secs(10);
 
 /// `coredns-hung`.
 pub fn judge(view: &View<'_>) -> RuleResult {
@@ -51,6 +56,13 @@ fn one(view: &View<'_>, pod: &DnsPod) -> RuleResult {
             _ => RuleResult::RuledOut("TCP does not connect, and no connections wait to be accepted".to_owned()),
         };
     }
+    // Until then nothing is said about a process that may be slow.
+    let patience = |path| view.in_another_way(path, &Purpose::Patience).is_some();
+    let heard = patience(&symptoms.udp) && patience(&symptoms.tcp);
+    let fails_for = symptoms.udp_state.suspected.map(|since| record.now.mono.since(since)).unwrap_or_default();
+    if !heard && fails_for < PATIENCE_OVER {
+        return RuleResult::Waiting("it is being asked with four seconds of patience".to_owned());
+    }
     let decided = [health, accept, queue].into_iter().max().unwrap_or(Held::Unread);
     // A process that is asked too much has full queues too, and answers others.
     if let Some(answers) = process::rise(record, pod, |m| Some(m.all_responses())).filter(|n| *n > 0) {
@@ -68,6 +80,7 @@ fn one(view: &View<'_>, pod: &DnsPod) -> RuleResult {
         }
         Err(result) => return result,
     };
+    let confidence = if heard { confidence } else { Confidence::Probable };
     let mut evidence = symptom_lines(&symptoms);
     if let Some(said) = record.current.as_ref().and_then(|s| health_of(s, pod)) {
         evidence.push(Evidence::new(format!("{} http :8080/health", pod.key), health_line(said)));

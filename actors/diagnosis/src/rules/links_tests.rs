@@ -128,6 +128,34 @@ fn link_local_addresses_may_be_there_many_times() {
 }
 
 #[test]
+fn what_no_pod_was_given_may_be_there_many_times() {
+    // Docker in two pods that build images: docker0 has 172.17.0.1/16 by default (docs.docker.com, "Bridge network driver").
+    let docker0 = |s: &mut crate::record::Sample, pod: &str| {
+        let pod = topology(s, pod);
+        let kind = Some("bridge".to_owned());
+        pod.links.push(Link { index: 9, name: "docker0".to_owned(), up: true, kind, ..Link::default() });
+        pod.addresses.push(nameward_kernel::facts::Address { link: 9, ip: ip("172.17.0.1"), prefix: 16 });
+    };
+    let world = || {
+        silent_client().both(|s| {
+            for pod in [CLIENT, CLIENT2] {
+                docker0(s, pod);
+            }
+        })
+    };
+    assert!(!causes(&judge(&world().record())).contains(&Cause::DuplicatePodIp));
+    // It does not hide a real one.
+    let judgement =
+        judge(&silent_a().both(second_owner).both(|s| docker0(s, CLIENT2)).both(|s| docker0(s, CLIENT)).record());
+    assert_eq!(causes(&judgement), [Cause::DuplicatePodIp]);
+    // Given to one of the two, it is the other's no more.
+    let given = world().with(|r| r.namespaces.get_mut(&uid(CLIENT)).unwrap().ips.push(ip("172.17.0.1")));
+    let judgement = judge(&given.record());
+    assert_eq!(causes(&judgement), [Cause::DuplicatePodIp]);
+    assert_eq!(judgement.findings[0].subject.name, "client2");
+}
+
+#[test]
 fn slaves_of_one_link_share_its_address() {
     // ipvlan: no bridge between them.
     let world = world("CoreDNS' link-layer address in a second pod").both(|s| {

@@ -16,6 +16,11 @@ use crate::rules::coredns::{each, own_node, queue_line, udp_listeners};
 
 /// A quota that ran out in this share of the periods, in per cent, makes every answer late.
 const THROTTLED: u64 = 50;
+/// So many periods must have passed: those in which a process wants no processor are not counted, and a burst of our own
+/// reading ends one or two.
+const PERIODS: u64 = 5;
+/// It must have waited for this share of the time between two samples, in per cent.
+const WAITED: u128 = 25;
 /// Answers for names that do not exist, in per cent of all, that search lists make: with `ndots:5` and three search domains
 /// three of four answers to an external lookup are of no use.
 const ABSENT: u64 = 66;
@@ -53,7 +58,10 @@ fn slow(view: &View<'_>, pod: &DnsPod) -> RuleResult {
         let (before, after) = (figures(before, pod)?, figures(after, pod)?);
         CgroupFigures::throttled_percent(before, after)
     };
-    let held = record.moved(|before, after| share(before, after).map(|percent| percent >= THROTTLED));
+    let held = record.moved(|before, after| {
+        let long = waits_long(before, after, pod)?;
+        share(before, after).map(|percent| percent >= THROTTLED && long)
+    });
     // A process that is stopped and goes on by turns looks the same from outside: its cgroup alone tells.
     let sure = match confidence(record, held, false, "its processor quota does not run out") {
         Ok(sure) => sure,
@@ -91,6 +99,17 @@ fn slow(view: &View<'_>, pod: &DnsPod) -> RuleResult {
         explains: view
             .explained(&[Pick { pod: Some(&pod.uid), ..Pick::default() }, Pick { service: true, ..Pick::default() }]),
     }])
+}
+
+/// Whether the quota ran out for long enough to lose queries, and not for an instant of a process that is idle.
+fn waits_long(before: &Sample, after: &Sample, pod: &DnsPod) -> Option<bool> {
+    let passed = after.at.since(before.at);
+    let (before, after) = (figures(before, pod)?, figures(after, pod)?);
+    let periods = after.periods?.checked_sub(before.periods?)?;
+    let waited = after.throttled_us.zip(before.throttled_us).map(|(after, before)| after.saturating_sub(before));
+    // cgroup v1 without the time: the periods alone decide.
+    let long = waited.is_none_or(|us| u128::from(us) * 100 >= passed.as_micros() * WAITED);
+    Some(periods >= PERIODS && long)
 }
 
 fn figures<'a>(sample: &'a Sample, pod: &DnsPod) -> Option<&'a CgroupFigures> {

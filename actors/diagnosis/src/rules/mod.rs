@@ -101,12 +101,6 @@ pub const RULES: &[Rule] = &[
         judge: conntrack::full,
     },
     Rule {
-        name: "conntrack-insert-failed",
-        cause: Cause::ConntrackInsertFailed,
-        when: "queries over UDP are lost, and conntrack's insert_failed and drop rise by at least as many while its table is far from full",
-        judge: conntrack::insert_failed,
-    },
-    Rule {
         name: "coredns-throttled",
         cause: Cause::CorednsThrottled,
         when: "a CoreDNS pod is late for the host of its own node, and its cgroup's processor quota ran out in half of the periods or more",
@@ -341,6 +335,12 @@ pub const RULES: &[Rule] = &[
         judge: hairpin::judge,
     },
     Rule {
+        name: "conntrack-insert-failed",
+        cause: Cause::ConntrackInsertFailed,
+        when: "queries over UDP are lost that TCP would not lose, and conntrack's insert_failed and drop rise by at least as many while its table is far from full",
+        judge: conntrack::insert_failed,
+    },
+    Rule {
         name: "loopback-nameserver",
         cause: Cause::LoopbackNameserver,
         when: "a pod's resolv.conf names a loopback address and the pod's own kernel refuses it, twice",
@@ -423,7 +423,11 @@ pub const RULES: &[Rule] = &[
 #[cfg(test)]
 pub(crate) mod arrival_tests;
 #[cfg(test)]
+mod clash_tests;
+#[cfg(test)]
 mod filter_tests;
+#[cfg(test)]
+mod foreign_tests;
 #[cfg(test)]
 pub(crate) mod links_scenarios;
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What looks like a fault of names and is none, or is another's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::time::Duration;
+
 use nameward_messages::namespaces::Vantage;
 use nameward_messages::probe::{Outcome, PathKey, Purpose, QuestionKind};
 use nameward_messages::targets::{TargetKind, Transport};
@@ -125,6 +127,22 @@ fn an_upstream_that_loses_once_is_not_throttled_and_one_that_loses_all_is_dead()
     let judgement = judge(&world.record());
     assert_eq!(causes(&judgement), []);
     assert!(why(&judgement, "upstream-dead").is_some(), "{judgement:#?}");
+}
+
+#[test]
+fn what_was_lost_before_a_mend_ends_after_what_was_answered_behind_it() {
+    let upstream = server(TargetKind::Upstream, UPSTREAM);
+    // All of one request: four time out, sent before; the others answer, sent just after.
+    let world = flaky_outside().asked(pod_vantage(DNS_A), upstream.clone(), &Outcome::Timeout, &[93_000, 95_500]);
+    let world = [Outcome::Timeout, Outcome::Timeout, Outcome::Answered, Outcome::Answered, Outcome::Answered]
+        .iter()
+        .fold(world, |world, outcome| world.asked(pod_vantage(DNS_A), upstream.clone(), outcome, &[97_900, 98_000]));
+    let mut record = world.record();
+    assert_eq!(causes(&judge(&record)), [Cause::UpstreamThrottled]);
+    for lost in record.probes.iter_mut().filter(|seen| seen.outcome == Outcome::Timeout) {
+        lost.latency = Duration::from_secs(1);
+    }
+    assert_eq!(causes(&judge(&record)), []);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use nameward_messages::targets::DnsPod;
 use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject};
 
 use super::links::{bridge_of, failed, no_answer, same_network, unresolved};
-use super::policy_rules;
+use super::{policy_rules, unmodelled};
 use crate::finding::{Finding, RuleResult, View, confidence, not, probe_line};
 use crate::matrix::Pick;
 use crate::record::{EvidenceRecord, Sample};
@@ -154,6 +154,10 @@ fn judge_way(
         }
         FibResult::Route { kind: RouteKind::Unicast, matched, gateway, out_link, .. } => {
             let link = host.link_at((*out_link)?)?;
+            // Cilium has every other node's pods "via" the node's own address on cilium_host: programs take it from there.
+            if unmodelled::is_ebpf(link) {
+                return None;
+            }
             let bridge = record.namespaces.values().filter_map(|n| bridge_of(sample, n)).any(|b| b.index == link.index);
             if bridge {
                 return certain(format!("by {}, the bridge of this node's own pods", link.name));
@@ -189,12 +193,14 @@ fn covering(host: &Topology, ip: IpAddr, kind: RouteKind) -> Option<(IpAddr, u8)
     routes.filter(|(net, prefix)| same_network(*net, ip, *prefix)).max_by_key(|(_, prefix)| *prefix)
 }
 
-/// Another node's CoreDNS pod to which there is a route of its own.
+/// Another node's CoreDNS pod to which there is a route of its own, to a next hop. What lies in a network that the node itself is on
+/// needs none, while the pods of the next zone go by the default route, and rightly (flat networks of clouds).
 fn kin(record: &EvidenceRecord, host: &Topology, ip: IpAddr) -> Option<String> {
     record.targets.pods.iter().filter(|p| p.node.as_ref() != Some(&record.node) && !p.ips.contains(&ip)).find_map(|p| {
         let route = host.lookup(*p.ips.first()?)?;
         let answered = record.matrix.good(Pick { pod: Some(&p.uid), from: Some(VantageKind::Host), ..Pick::default() });
-        let specific = matches!(route, FibResult::Route { matched: Some(_), .. }) && answered.count() > 0;
+        let specific =
+            matches!(route, FibResult::Route { matched: Some(_), gateway: Some(_), .. }) && answered.count() > 0;
         specific.then(|| p.key.to_string())
     })
 }

@@ -4,17 +4,21 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nameward_messages::pods::ContainerOomKilled;
+use nameward_messages::probe::QuestionKind;
 use nameward_messages::targets::DnsPod;
 use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope};
 
 use crate::finding::{Finding, RuleResult, Tally, View, dns_subject, not, probe_line};
-use crate::matrix::Pick;
+use crate::matrix::{PathState, Pick};
 use crate::process;
 
 /// A kill older than this explains nothing.
 pub const RECENT: Duration = Duration::from_secs(600);
-/// Without a failing path, repeated kills stand for this long after the last.
+/// Without a failing path, repeated kills stand for this long after the last. What begins to fail later than this after a kill
+/// is not of its making.
 pub const AFTERWARDS: Duration = Duration::from_secs(120);
+/// What began to fail this long before a kill may still be of its making: a process short of memory is slow first.
+const BEFOREHAND: Duration = Duration::from_secs(30);
 
 /// `coredns-oom-killed`. A status that the API confirms needs no second sample: each kill is told once, and the
 /// failing paths were confirmed by the prober.
@@ -55,11 +59,22 @@ fn age(view: &View<'_>, kill: &ContainerOomKilled) -> Duration {
     Duration::try_from(since).unwrap_or(Duration::ZERO)
 }
 
+/// Whether a path began to fail when a container was killed.
+fn began_with(view: &View<'_>, state: &PathState, kill: &ContainerOomKilled) -> bool {
+    let killed = age(view, kill);
+    let fails_for = state.suspected.map(|since| view.record.now.mono.since(since));
+    fails_for.is_some_and(|fails| fails <= killed + BEFOREHAND && fails + AFTERWARDS >= killed)
+}
+
 fn one(view: &View<'_>, pod: &DnsPod) -> RuleResult {
     let kills = recent(view, pod);
     let Some(last) = kills.last() else { return RuleResult::NotApplicable };
     let to_it = Pick { pod: Some(&pod.uid), ..Pick::default() };
-    let failing = view.bad(to_it).next();
+    let dies = kills.len() >= 2 && !pod.ready;
+    let of_a_kill = |state: &PathState| dies || kills.iter().any(|kill| began_with(view, state, kill));
+    // A process that is gone answers nothing; one that fails for names from outside alone is alive.
+    let internal = Pick { question: Some(QuestionKind::Internal), ..to_it };
+    let failing = view.bad(internal).find(|(_, state)| of_a_kill(state));
     let again = kills.len() >= 2 && age(view, last) <= AFTERWARDS;
     if failing.is_none() && !again {
         return RuleResult::NotApplicable;
@@ -78,6 +93,8 @@ fn one(view: &View<'_>, pod: &DnsPod) -> RuleResult {
     evidence.extend(waves(view, pod));
     evidence.extend(cgroup_line(view, pod));
     evidence.extend(failing.map(|(path, state)| probe_line(path, state.failing.as_ref().unwrap_or(&state.last))));
+    let mut explains = view.explained(&[to_it, Pick { service: true, ..Pick::default() }]);
+    explains.retain(|path| view.record.matrix.get(path).is_some_and(of_a_kill));
     let killed = format!("the container was killed at {}", last.finished_at);
     RuleResult::Verdicts(vec![Finding {
         cause: Cause::CorednsOomKilled,
@@ -86,6 +103,6 @@ fn one(view: &View<'_>, pod: &DnsPod) -> RuleResult {
         confidence: Confidence::Certain,
         evidence,
         ruled_out: vec![not(Cause::CorednsUdpDead, killed.clone()), not(Cause::CorednsHung, killed)],
-        explains: view.explained(&[to_it, Pick { service: true, ..Pick::default() }]),
+        explains,
     }])
 }

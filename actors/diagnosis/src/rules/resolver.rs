@@ -173,6 +173,9 @@ fn misfit(record: &EvidenceRecord, pod: &HostNetworkPod) -> RuleResult {
         }
         Some((_, None)) | None => return RuleResult::Waiting("the node's resolver is being read".to_owned()),
     }
+    if !record.two_samples() {
+        return RuleResult::Waiting("a second sample is awaited".to_owned());
+    }
     RuleResult::Verdicts(vec![Finding {
         cause: Cause::HostNetworkDnsPolicy,
         scope: Scope::Pod,

@@ -72,16 +72,9 @@ pub fn judge(view: &View<'_>) -> RuleResult {
     }])
 }
 
-/// Links that lead to other nodes: up, no loopback, no bridge of pods and no pod's own.
+/// Links that lead to other nodes.
 fn uplinks(sample: &Sample) -> Vec<&Link> {
-    let Some(topology) = sample.host.topology.value() else { return Vec::new() };
-    let used = |link: &Link| topology.routes.iter().any(|r| r.v4 && r.table != 255 && r.out_link == Some(link.index));
-    let kind = |link: &Link, kind: &str| link.kind.as_deref() == Some(kind);
-    topology
-        .links
-        .iter()
-        .filter(|link| link.up && link.name != "lo" && link.master.is_none() && !kind(link, "bridge") && used(link))
-        .collect()
+    sample.host.topology.value().map(|topology| topology.uplinks().collect()).unwrap_or_default()
 }
 
 /// Those on which the filter is strict: the greater of `all` and of the link's own setting counts

@@ -3,7 +3,7 @@
 
 use nameward_kernel::facts::{Reading, SocketTable};
 use nameward_messages::namespaces::{Vantage, VantageKind};
-use nameward_messages::probe::{Outcome, PathKey, QuestionKind};
+use nameward_messages::probe::{Outcome, PathKey, Purpose, QuestionKind};
 use nameward_messages::targets::{TargetKind, Transport};
 use nameward_messages::verdict::{Cause, Confidence};
 
@@ -83,7 +83,16 @@ pub(crate) fn counters(sample: &mut Sample, received: u64, sent: u64) {
 }
 
 fn hung() -> World {
-    World::healthy().paths(|p| to(p, DNS_A).then(|| if udp(p) { Outcome::Timeout } else { Outcome::ConnectedOnly }))
+    let silent = |p: &PathKey| if udp(p) { Outcome::Timeout } else { Outcome::ConnectedOnly };
+    // Four seconds of patience did not help.
+    let patiently = |transport| {
+        let path = PathKey { vantage: Vantage::Host, target: dns(DNS_A), transport, question: QuestionKind::Internal };
+        let outcome = silent(&path);
+        observation(path, outcome, 98_000, Purpose::Patience)
+    };
+    World::healthy()
+        .paths(|p| to(p, DNS_A).then(|| silent(p)))
+        .with(|record| record.probes.extend(BOTH.iter().copied().map(patiently)))
 }
 
 fn health(health: Health) -> impl Fn(&mut Sample) {
@@ -258,8 +267,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         row("KUBE-SERVICES flushed", ServiceRulesMissing, Certain, "node1", {
             service_lost(BOTH).both(rules(without(&iptables_rules(), "-A KUBE-SERVICES")))
         }),
-        row("every rule flushed", ServiceRulesMissing, Certain, "node1", {
+        row("every rule flushed, nothing of kube-proxy left", ServiceRulesMissing, Probable, "node1", {
             service_lost(BOTH).both(rules("*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n".to_owned()))
+        }),
+        row("every rule flushed, kube-proxy's canary left", ServiceRulesMissing, Certain, "node1", {
+            service_lost(BOTH).both(rules("*mangle\n:KUBE-PROXY-CANARY - [0:0]\nCOMMIT\n".to_owned()))
         }),
         row("the UDP jump alone", ServiceRulesMissing, Certain, "node1", {
             service_lost(&[Transport::Udp]).both(rules(without(&iptables_rules(), svc_udp)))
@@ -280,7 +292,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 table.service_ips.retain(|(.., chain)| !chain.ends_with("/udp/dns"));
             })
         }),
-        row("nftables: whole table", ServiceRulesMissing, Certain, "node1", {
+        row("nftables: whole table", ServiceRulesMissing, Probable, "node1", {
             service_lost(BOTH).both(|s| {
                 s.host.netfilter = parsed_nft(&nft_rules());
                 s.host.netfilter.kube_proxy_nft = Reading::NotPresent("there is no table ip kube-proxy".to_owned());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nameward_kernel::kubeproxy::{self, Expected, PathState as Rules, RulesVerdict};
+use nameward_kernel::kubeproxy::{Expected, Mode, PathState as Rules, RulesVerdict};
 use nameward_messages::namespaces::VantageKind;
 use nameward_messages::probe::{Observation, Outcome, Purpose, QuestionKind};
 use nameward_messages::targets::{DnsService, Family, Transport};
@@ -11,7 +11,7 @@ use nameward_messages::verdict::{Cause, Confidence, Evidence, Scope, Subject, Su
 use crate::finding::{Finding, RuleResult, View, confidence, not, probe_line};
 use crate::matrix::Pick;
 use crate::record::{EvidenceRecord, Held, Sample};
-use crate::rules::backends;
+use crate::rules::{backends, unmodelled};
 
 /// kube-proxy needs some time to follow: a difference counts only when the API has said the same for this long. Kubernetes'
 /// own objective for it is 30 seconds (sig-scalability/slos/network_programming_latency.md).
@@ -101,6 +101,12 @@ pub fn missing(view: &View<'_>) -> RuleResult {
     };
     let gone = |sample: &Sample| -> Option<Vec<(Way, String)>> {
         let verdict = compare(record, service, sample)?;
+        if verdict.mode == Mode::Absent {
+            // Somebody must hand the Service out. If nothing else is there that could, it was kube-proxy.
+            let served = ways.iter().filter(|(_, transport)| *verdict.of(*transport) != Rules::NotServed);
+            let all = served.map(|way| (*way, format!("every rule of kube-proxy ({})", way.1))).collect();
+            return unmodelled::nothing_else(record, sample)?.then_some(all);
+        }
         let unknown = ways.iter().all(|(_, t)| matches!(verdict.of(*t), Rules::Unknown { .. }));
         if unknown {
             return None;
@@ -111,7 +117,10 @@ pub fn missing(view: &View<'_>) -> RuleResult {
         return RuleResult::RuledOut(why.to_owned());
     }
     let held = record.held(|sample| gone(sample).map(|list| !list.is_empty()));
-    let sure = match confidence(record, held, false, "kube-proxy's rules for the Service are there") {
+    if let Some(result) = unknown(record, service, &ways).filter(|_| held == Held::Unread) {
+        return result;
+    }
+    let mut sure = match confidence(record, held, false, "kube-proxy's rules for the Service are there") {
         Ok(sure) => sure,
         Err(result) => return result,
     };
@@ -121,6 +130,11 @@ pub fn missing(view: &View<'_>) -> RuleResult {
     let lacking = record.current.as_ref().and_then(|s| gone(s)).unwrap_or_default();
     let verdict = record.current.as_ref().and_then(|s| compare(record, service, s));
     let mut evidence: Vec<Evidence> = Vec::new();
+    if verdict.as_ref().is_some_and(|v| v.mode == Mode::Absent) {
+        sure = Confidence::Probable;
+        let says = "nothing else that hands Services out was found either (IPVS, eBPF, Open vSwitch, policy engines)";
+        evidence.push(Evidence::new(format!("{} data planes", record.node), says));
+    }
     for (_, what) in &lacking {
         let line = Evidence::new(where_read(record, verdict.as_ref()), format!("missing: {what}, in two samples"));
         if !evidence.contains(&line) {
@@ -163,6 +177,9 @@ pub fn stale(view: &View<'_>) -> RuleResult {
         return RuleResult::RuledOut(why.to_owned());
     }
     let held = record.held(|sample| wrong(sample).map(|list| !list.is_empty()));
+    if let Some(result) = unknown(record, service, &ways).filter(|_| held == Held::Unread) {
+        return result;
+    }
     let sure = match confidence(record, held, false, "the rules send to the endpoints that the API names") {
         Ok(sure) => sure,
         Err(result) => return result,
@@ -269,7 +286,18 @@ pub(super) fn compare(record: &EvidenceRecord, service: &DnsService, sample: &Sa
         return None;
     }
     let expected = Expected::of(&record.targets, Family::Ipv4, &record.node);
-    Some(kubeproxy::judge(service, &expected, &sample.host.netfilter))
+    Some(unmodelled::judged(service, &expected, sample))
+}
+
+/// Why the rules say nothing of any of the ways that fail, if it is so.
+fn unknown(record: &EvidenceRecord, service: &DnsService, ways: &[Way]) -> Option<RuleResult> {
+    let verdict = compare(record, service, record.current.as_ref().filter(|_| record.two_samples())?)?;
+    let why = ways.iter().map(|(_, transport)| match verdict.of(*transport) {
+        Rules::Unknown { why } => Some(why.clone()),
+        _ => None,
+    });
+    let all: Vec<String> = why.collect::<Option<_>>()?;
+    all.into_iter().next().map(RuleResult::RuledOut)
 }
 
 /// kube-proxy is given time to follow the API.

@@ -259,3 +259,19 @@ fn external_names_fail_by_way_of_another_node() {
     assert_eq!(judgement.deferred.len(), 1);
     assert!(judgement.open.is_empty(), "{:?}", judgement.open);
 }
+
+#[test]
+fn what_begins_to_fail_long_after_a_kill_is_not_of_its_making() {
+    let killed = |seconds_ago: u64, question: Option<QuestionKind>| {
+        let by = Some(ip("10.244.1.51"));
+        let fails = move |p: &PathKey| {
+            (super::scenarios::to(p, DNS_A) && question.as_ref().is_none_or(|q| p.question == *q))
+                .then_some(Outcome::Refused { by })
+        };
+        let world = World::healthy().paths(fails).with(|r| r.oom_kills.push(kill(DNS_A, seconds_ago, r.now)));
+        causes(&judge(&world.record())).contains(&Cause::CorednsOomKilled)
+    };
+    assert!(killed(20, None));
+    assert!(!killed(500, None), "it was up again for minutes");
+    assert!(!killed(20, Some(QuestionKind::External)), "it answers for the cluster's names");
+}

@@ -52,12 +52,12 @@ fn one(view: &View<'_>, ip: IpAddr, pod: &PodUid, lines: [&Evidence; 2]) -> Rule
         .asked(&from, ip)
         .filter(|o| record.now.mono.since(o.at) <= WINDOW && o.outcome.good().is_some())
         .collect();
-    let lost: Vec<Mono> = asked.iter().filter(|o| o.outcome == Outcome::Timeout).map(|o| o.at).collect();
+    let lost: Vec<Mono> = asked.iter().filter(|o| o.outcome == Outcome::Timeout).map(|o| o.sent()).collect();
     // What answered before the first loss says nothing: an upstream that dies answers until then.
     let first = lost.iter().min().copied().unwrap_or_default();
     // Nor what answers after the last one: one that was silent and is mended answers from then on.
     let last = lost.iter().max().copied().unwrap_or_default();
-    let answered = asked.iter().filter(|o| alive(o) && (lost.is_empty() || (first..=last).contains(&o.at))).count();
+    let answered = asked.iter().filter(|o| alive(o) && (lost.is_empty() || (first..=last).contains(&o.sent()))).count();
     if lost.is_empty() {
         return RuleResult::RuledOut(format!("{ip} answers CoreDNS every time ({answered} of {})", asked.len()));
     }

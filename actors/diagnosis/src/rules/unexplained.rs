@@ -18,19 +18,24 @@ use crate::rules::{crashing, traced, unmodelled};
 pub const AFTER: Duration = Duration::from_secs(20);
 /// A rule that still waits is waited for no longer than this.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// The same while another cause stands.
+const BESIDE: Duration = Duration::from_secs(60);
 /// Samples that must have been taken.
 const SAMPLES: u32 = 2;
 
 /// `unexplained`, given what the rules made of everything else.
 pub fn judge(view: &View<'_>, so_far: &Judgement) -> Option<Finding> {
     let record = view.record;
-    if so_far.findings.iter().any(|found| !found.explains.is_empty())
-        || !so_far.deferred.is_empty()
-        || record.samples < SAMPLES
-    {
+    if record.samples < SAMPLES {
         return None;
     }
-    let least = if so_far.waiting.is_empty() { AFTER } else { PATIENCE };
+    // Beside a cause that is named, or left to another node, what is left over may be of its making and clear with it.
+    let beside = so_far.findings.iter().any(|found| !found.explains.is_empty()) || !so_far.deferred.is_empty();
+    let least = match (beside, so_far.waiting.is_empty()) {
+        (true, _) => BESIDE,
+        (false, false) => PATIENCE,
+        (false, true) => AFTER,
+    };
     let old: Vec<(&PathKey, _)> = record
         .matrix
         .suspected()

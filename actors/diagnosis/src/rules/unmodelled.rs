@@ -1,9 +1,9 @@
 //! What is on the node that no rule knows how to read: named, never guessed about.
 
-use nameward_kernel::facts::Netfilter;
-use nameward_kernel::kubeproxy::{self, Expected, Mode};
+use nameward_kernel::facts::{Link, Netfilter};
+use nameward_kernel::kubeproxy::{self, Expected, Mode, PathState, RulesVerdict};
 use nameward_kernel::nft::Native;
-use nameward_messages::targets::Family;
+use nameward_messages::targets::{DnsService, Family};
 
 use crate::record::{EvidenceRecord, Sample};
 
@@ -13,6 +13,19 @@ const MOST: usize = 8;
 /// Links that belong to eBPF data planes, by the names that their projects give them (Cilium; Calico's eBPF mode).
 const EBPF_LINKS: &[&str] =
     &["cilium_host", "cilium_net", "cilium_vxlan", "cilium_geneve", "lxc_health", "bpfin.cali", "bpfout.cali"];
+
+/// Links of other programs that hand Services out, or may: IPVS of kube-proxy and of kube-router, Open vSwitch of Antrea and of
+/// OVN-Kubernetes, by the names that these give them.
+const SERVICE_LINKS: &[(&str, &str)] = &[
+    ("kube-ipvs0", "IPVS"),
+    ("kube-dummy-if", "IPVS of kube-router"),
+    ("antrea-gw0", "Antrea"),
+    ("ovn-k8s-mp0", "OVN-Kubernetes"),
+];
+
+/// Those of [`ENGINES`] that may hand Services out without a link of a name of their own. Calico does it in its eBPF mode alone, which has
+/// links; kube-router with IPVS, and k3s has its chains for policies beside kube-proxy.
+const SERVICE_ENGINES: &[&str] = &["CILIUM_", "ANTREA-"];
 
 /// Programs that write rules of their own, by the beginnings of their chains' names. What these chains match on (sets,
 /// marks, identities) is theirs alone to know.
@@ -41,10 +54,12 @@ pub fn on_node(record: &EvidenceRecord, sample: &Sample) -> Vec<String> {
         let counted = if services > 0 { format!(" ({services} virtual services)") } else { String::new() };
         found.push(format!("kube-proxy in IPVS mode{counted}"));
     }
-    let ebpf: Vec<&str> =
-        links.iter().map(|l| l.name.as_str()).filter(|n| EBPF_LINKS.contains(n) || n.starts_with("bpf")).collect();
+    let ebpf = ebpf_links(sample);
     if !ebpf.is_empty() {
         found.push(format!("an eBPF data plane (links {})", few(&ebpf)));
+    }
+    if let Some((link, owner)) = service_link(sample).filter(|_| !dummy) {
+        found.push(format!("{owner} (link {link})"));
     }
     if let Some(bypass) = bypass {
         let all = |names: &[String]| names.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
@@ -81,6 +96,62 @@ pub fn on_node(record: &EvidenceRecord, sample: &Sample) -> Vec<String> {
     found
 }
 
+/// Whether a link is an eBPF data plane's: what it sends does not go where routes say.
+#[must_use]
+pub fn is_ebpf(link: &Link) -> bool {
+    EBPF_LINKS.contains(&link.name.as_str()) || link.name.starts_with("bpf")
+}
+
+fn ebpf_links(sample: &Sample) -> Vec<&str> {
+    let links = sample.host.topology.value().map(|t| t.links.as_slice()).unwrap_or_default();
+    links.iter().filter(|link| is_ebpf(link)).map(|link| link.name.as_str()).collect()
+}
+
+fn service_link(sample: &Sample) -> Option<&'static (&'static str, &'static str)> {
+    let links = sample.host.topology.value().map(|t| t.links.as_slice()).unwrap_or_default();
+    links.iter().find_map(|link| SERVICE_LINKS.iter().find(|(name, _)| *name == link.name))
+}
+
+/// Which program of this node may hand Services out in place of kube-proxy. If one does, kube-proxy's rules may be left over from
+/// before, or not be there, and nothing follows from that.
+#[must_use]
+pub fn hands_out(sample: &Sample) -> Option<String> {
+    let ebpf = ebpf_links(sample);
+    if !ebpf.is_empty() {
+        return Some(format!("an eBPF data plane (links {})", few(&ebpf)));
+    }
+    if let Some((link, owner)) = service_link(sample) {
+        return Some(format!("{owner} (link {link})"));
+    }
+    let (backend, prefix, owner) =
+        engines(&sample.host.netfilter).into_iter().find(|(_, prefix, _)| SERVICE_ENGINES.contains(prefix))?;
+    Some(format!("{owner} (chains {prefix}… in {backend})"))
+}
+
+/// How kube-proxy's rules for the Service compare with the API (IPv4), as far as they are what hands it out.
+#[must_use]
+pub fn judged(service: &DnsService, expected: &Expected, sample: &Sample) -> RulesVerdict {
+    let mut verdict = kubeproxy::judge(service, expected, &sample.host.netfilter);
+    if let Some(who) = hands_out(sample) {
+        let why = format!("{who}, which is not modelled, may hand Services out in place of kube-proxy");
+        for state in [&mut verdict.udp, &mut verdict.tcp] {
+            if *state != PathState::NotServed {
+                *state = PathState::Unknown { why: why.clone() };
+            }
+        }
+    }
+    verdict
+}
+
+/// Whether nothing is on the node that could hand Services out, kube-proxy's rules apart. `None`: not to be told.
+#[must_use]
+pub fn nothing_else(record: &EvidenceRecord, sample: &Sample) -> Option<bool> {
+    sample.host.bypass.value()?;
+    let switched = |link: &Link| link.kind.as_deref() == Some("openvswitch");
+    let switched = sample.host.topology.value()?.links.iter().any(switched);
+    Some(!switched && hands_out(sample).is_none() && on_node(record, sample).is_empty())
+}
+
 fn engines(netfilter: &Netfilter) -> Vec<(&'static str, &'static str, &'static str)> {
     let backends = [("iptables-nft", &netfilter.iptables_nft), ("iptables-legacy", &netfilter.iptables_legacy)];
     let mut found = Vec::new();
@@ -109,7 +180,7 @@ fn clip(text: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-    use nameward_kernel::facts::{Bypass, Link, Reading};
+    use nameward_kernel::facts::{Bypass, Reading};
 
     use super::*;
     use crate::testing::{World, iptables_rules, parsed};
@@ -155,6 +226,9 @@ mod tests {
             (found(bypass(Bypass { ipvs: true, ipvs_services: 14, ..Bypass::default() })), "14 virtual services"),
             (found(link("cilium_host")), "eBPF data plane (links cilium_host)"),
             (found(link("bpfin.cali")), "eBPF"),
+            (found(link("kube-dummy-if")), "IPVS of kube-router (link kube-dummy-if)"),
+            (found(link("antrea-gw0")), "Antrea (link"),
+            (found(link("ovn-k8s-mp0")), "OVN-Kubernetes (link"),
             (found(bypass(Bypass { xdp: names(1), ..Bypass::default() })), "XDP programs on eth0"),
             (found(bypass(Bypass { classifiers: names(2), ..Bypass::default() })), "on eth0 eth1"),
             (found(rules("cali-FORWARD")), "Calico"),

@@ -51,6 +51,22 @@ fn what_answers_late_does_not_hang() {
 }
 
 #[test]
+fn nothing_hangs_before_it_was_asked_with_patience() {
+    let unasked = |mut record: EvidenceRecord| {
+        record.probes.retain(|seen| seen.purpose != Purpose::Patience);
+        judge(&record)
+    };
+    let early = unasked(record_of(Cause::CorednsHung));
+    assert!(early.findings.is_empty(), "{early:#?}");
+    assert!(early.waiting.iter().any(|(rule, why)| *rule == "coredns-hung" && why.contains("patience")));
+    // It fails for long, and no such answer came: less sure.
+    let found = scenarios().into_iter().find(|s| s.cause == Cause::CorednsHung);
+    let late = unasked(found.unwrap().world.aged().record());
+    assert_eq!(late.findings[0].cause, Cause::CorednsHung, "{late:#?}");
+    assert_eq!(late.findings[0].confidence, Confidence::Probable, "{late:#?}");
+}
+
+#[test]
 fn an_address_that_nobody_has_says_so_to_whom_is_patient() {
     let service = |p: &PathKey| p.target == service();
     let mut record = record_of(Cause::ServiceRulesStale);

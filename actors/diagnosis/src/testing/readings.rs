@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use nameward_kernel::facts::{
-    Address, BridgePort, Counters, Link, Netfilter, Reading, Route, RouteKind, SocketRow, SocketTable, Sysctls,
+    Address, BridgePort, Bypass, Counters, Link, Netfilter, Reading, Route, RouteKind, SocketRow, SocketTable, Sysctls,
     Topology,
 };
 
@@ -75,6 +75,7 @@ fn host_readings() -> HostReadings {
             ..Sysctls::default()
         }),
         nameservers: Reading::Read(vec![ip(UPSTREAM)]),
+        bypass: Reading::Read(Bypass::default()),
         ..HostReadings::default()
     }
 }

@@ -1,6 +1,7 @@
 //! A program of the node, run without a shell and within bounds.
 
 use std::io;
+use std::pin::pin;
 use std::process::Stdio;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -65,14 +66,26 @@ async fn finish(program: &str, child: io::Result<Child>, limits: Limits) -> Read
     };
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let talk = async {
-        // Both are read to the end: a full pipe would stop the program.
-        let (printed, complaint) = tokio::join!(bounded(out, limits.bytes), bounded(err, MAX_COMPLAINT));
-        let (printed, whole) = printed?;
-        if !whole {
+        // Read beside one another, what it says of itself to the end: a full pipe would stop the program, a closed one end it.
+        let mut complaining = pin!(complaint(err));
+        let mut printing = pin!(bounded(out, limits.bytes));
+        let mut said = None;
+        let printed = loop {
+            tokio::select! {
+                printed = &mut printing => break printed?,
+                text = &mut complaining, if said.is_none() => said = Some(text),
+            }
+        };
+        // Whether it goes on does not matter: it is ended.
+        let Some(printed) = printed else {
             return Ok(Reading::Failed(format!("{program} printed more than {} bytes", limits.bytes)));
-        }
+        };
+        let said = match said {
+            Some(text) => text,
+            None => complaining.await,
+        };
         let status = child.wait().await?;
-        let complaint = complaint.map(|(text, _)| String::from_utf8_lossy(&text).trim().to_owned()).unwrap_or_default();
+        let complaint = String::from_utf8_lossy(&said).trim().to_owned();
         Ok::<_, io::Error>(if status.success() {
             Reading::Read(printed)
         } else if ["Permission denied", "Operation not permitted", "you must be root"]
@@ -96,13 +109,22 @@ async fn finish(program: &str, child: io::Result<Child>, limits: Limits) -> Read
     reading
 }
 
-/// Reads at most `limit` bytes; `false`: there was more, and it was left unread.
-async fn bounded(from: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<(Vec<u8>, bool)> {
+/// Everything, if it is no more than `limit` bytes; of more (`None`) the rest is left unread.
+async fn bounded(from: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let mut kept = Vec::new();
-    let Some(from) = from else { return Ok((kept, true)) };
+    let Some(from) = from else { return Ok(Some(kept)) };
     from.take(limit + 1).read_to_end(&mut kept).await?;
-    let whole = kept.len() as u64 <= limit;
-    Ok((kept, whole))
+    Ok((kept.len() as u64 <= limit).then_some(kept))
+}
+
+/// The first [`MAX_COMPLAINT`] bytes; the rest is read and thrown away. What cannot be read is none.
+async fn complaint(from: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let Some(mut from) = from else { return kept };
+    if (&mut from).take(MAX_COMPLAINT).read_to_end(&mut kept).await.is_ok() {
+        let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+    }
+    kept
 }
 
 #[cfg(test)]
@@ -131,5 +153,20 @@ mod tests {
         assert!(matches!(&loud, Reading::Failed(why) if why.contains("more than 1000 bytes")), "{loud:?}");
         let denied = run("cat", &["/proc/1/mem-no"], limits(5000, 1000)).await;
         assert!(matches!(denied, Reading::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn printing_too_much_is_said_at_once_and_complaining_at_length_is_no_failure() {
+        // It does not mind that nobody reads any more, and does not end: its complaints have no end either.
+        let on = "trap '' PIPE; yes 2>/dev/null | head -c 5000; exec sleep 60";
+        let loud = run("sh", &["-c", on], limits(20_000, 1000)).await;
+        assert!(matches!(&loud, Reading::Failed(why) if why.contains("more than 1000 bytes")), "{loud:?}");
+
+        let at_length = "yes complaint | head -c 200000 >&2 && echo done";
+        assert_eq!(run("sh", &["-c", at_length], limits(20_000, 1000)).await, Reading::Read(b"done\n".to_vec()));
+        let failing = "yes complaint | head -c 200000 >&2; exit 3";
+        let failed = run("sh", &["-c", failing], limits(20_000, 1000)).await;
+        let whole = |why: &str| why.len() < 5000 && why.contains("exit status: 3: complaint");
+        assert!(matches!(&failed, Reading::Failed(why) if whole(why)), "{failed:?}");
     }
 }

@@ -15,8 +15,10 @@ use crate::nft::KubeProxyTable;
 
 /// Finds out how kube-proxy writes its rules and compares them (IPv4) with what the API says.
 ///
-/// With no rules of kube-proxy at all the paths are [`PathState::Missing`], the mode is [`Mode::Unknown`] and the hints say
-/// what else is there; where something decisive could not be read they are [`PathState::Unknown`].
+/// With no rules of kube-proxy but something else of its making the paths are [`PathState::Missing`] and the mode is
+/// [`Mode::Unknown`]. With nothing of it at all (Cilium, Calico's eBPF mode and others do without it) the mode is
+/// [`Mode::Absent`], and they are [`PathState::Unknown`], as they are where something decisive could not be read. The hints say what
+/// else is there.
 #[must_use]
 pub fn judge(service: &DnsService, expected: &Expected, netfilter: &Netfilter) -> RulesVerdict {
     let nft = netfilter.kube_proxy_nft.value();
@@ -41,7 +43,7 @@ pub fn judge(service: &DnsService, expected: &Expected, netfilter: &Netfilter) -
         let own = match verdict.mode {
             Mode::IptablesNft | Mode::Ipvs => "iptables-nft",
             Mode::IptablesLegacy => "iptables-legacy",
-            Mode::Nftables | Mode::Unknown => "",
+            Mode::Nftables | Mode::Unknown | Mode::Absent => "",
         };
         if backend != own && set.chain("nat", "KUBE-SERVICES").is_some() {
             verdict.hints.push(format!("{backend} holds KUBE-SERVICES as well"));
@@ -101,6 +103,27 @@ fn hints_of(backend: &str, set: &RuleSet) -> Vec<String> {
     hints
 }
 
+/// Chains that kube-proxy makes in iptables mode and nobody else does (`pkg/proxy/iptables/proxier.go`). The kubelet makes, or made,
+/// `KUBE-FIREWALL`, `KUBE-POSTROUTING`, `KUBE-MARK-MASQ`, `KUBE-MARK-DROP`, `KUBE-KUBELET-CANARY` and `KUBE-IPTABLES-HINT` (KEP-3178):
+/// these are on nodes without kube-proxy, too.
+const CHAINS: &[&str] = &[
+    "KUBE-SERVICES",
+    "KUBE-EXTERNAL-SERVICES",
+    "KUBE-NODEPORTS",
+    "KUBE-FORWARD",
+    "KUBE-PROXY-FIREWALL",
+    "KUBE-PROXY-CANARY",
+];
+/// The beginnings of the names of its chains for single Services and endpoints.
+const CHAINS_OF_SERVICES: &[&str] = &["KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-", "KUBE-EXT-", "KUBE-XLB-", "KUBE-FW-"];
+
+/// Whether anything of kube-proxy's making is in one of the backends of iptables.
+fn traced(netfilter: &Netfilter) -> bool {
+    let sets = [netfilter.iptables_nft.value(), netfilter.iptables_legacy.value()];
+    let mut chains = sets.into_iter().flatten().flat_map(|set| &set.tables).flat_map(|table| &table.chains);
+    chains.any(|c| CHAINS.contains(&c.name.as_str()) || CHAINS_OF_SERVICES.iter().any(|p| c.name.starts_with(p)))
+}
+
 /// Neither iptables chains nor a kube-proxy table.
 fn nothing(service: &DnsService, netfilter: &Netfilter) -> RulesVerdict {
     // That a table is not there is an answer; that the program which would show it is not there is none.
@@ -114,17 +137,21 @@ fn nothing(service: &DnsService, netfilter: &Netfilter) -> RulesVerdict {
     .into_iter()
     .filter_map(|(name, why)| why.map(|why| format!("{name}: {why}")))
     .collect();
+    let absent = unread.is_empty() && !traced(netfilter);
     let state = |transport| {
         if port_of(service, transport).is_none() || addresses(service, Family::Ipv4).is_empty() {
             PathState::NotServed
         } else if !unread.is_empty() {
             PathState::Unknown { why: unread.join("; ") }
+        } else if absent {
+            let why = "nothing of kube-proxy's making is there: another program may hand Services out";
+            PathState::Unknown { why: why.to_owned() }
         } else {
             PathState::Missing { what: "every rule of kube-proxy".to_owned() }
         }
     };
     RulesVerdict {
-        mode: Mode::Unknown,
+        mode: if absent { Mode::Absent } else { Mode::Unknown },
         udp: state(Transport::Udp),
         tcp: state(Transport::Tcp),
         prerouting_jump: false,

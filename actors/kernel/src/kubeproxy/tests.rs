@@ -162,11 +162,31 @@ fn nftables_mode_names_what_is_missing() {
 }
 
 #[test]
-fn no_rules_at_all_are_missing_and_unread_ones_are_not_judged() {
-    let verdict = judge(&service(), &expected(&NODE2), &node1(saved("nftables/node2.iptables-save.txt")));
-    assert_eq!(verdict.mode, Mode::Unknown);
-    assert_eq!(verdict.udp, PathState::Missing { what: "every rule of kube-proxy".into() });
+fn without_a_trace_of_kube_proxy_nothing_is_missing_and_unread_rules_are_not_judged() {
+    // The kubelet's own chains are everywhere.
+    let kubelet = saved("nftables/node2.iptables-save.txt");
+    let verdict = judge(&service(), &expected(&NODE2), &node1(kubelet.clone()));
+    assert_eq!(verdict.mode, Mode::Absent);
+    assert!(matches!(&verdict.udp, PathState::Unknown { why } if why.contains("another program")), "{verdict:?}");
     assert!(verdict.hints.iter().any(|h| h.contains("KUBE-IPTABLES-HINT")), "{:?}", verdict.hints);
+    for (table, trace, known) in [
+        ("mangle", "KUBE-PROXY-CANARY", true),
+        ("nat", "KUBE-SVC-TCOU7JCQXEZGVUNU", true),
+        ("filter", "KUBE-FORWARD", true),
+        ("nat", "KUBE-MARK-MASQ", false),
+        ("filter", "CILIUM_FORWARD", false),
+    ] {
+        for legacy in [false, true] {
+            let text = format!("*{table}\n:{trace} - [0:0]\nCOMMIT\n");
+            let set = Reading::Read(iptables::parse(&text).unwrap());
+            let mut facts = node1(kubelet.clone());
+            *if legacy { &mut facts.iptables_legacy } else { &mut facts.iptables_nft } = set;
+            let verdict = judge(&service(), &expected(&NODE2), &facts);
+            let missing = PathState::Missing { what: "every rule of kube-proxy".into() };
+            assert_eq!(verdict.mode == Mode::Unknown, known, "{trace}: {verdict:?}");
+            assert_eq!(verdict.udp == missing, known, "{trace}: {verdict:?}");
+        }
+    }
 
     let not_run = |why: Reading<nft::KubeProxyTable>| {
         let facts = Netfilter { kube_proxy_nft: why, other_base_chains: Reading::NotRead, ..node1(RuleSet::default()) };

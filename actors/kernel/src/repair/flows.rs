@@ -1,4 +1,4 @@
-//! Entries of conntrack: which of a list are there, and deleting those, one by one, each by its whole tuple.
+//! Entries of conntrack: which of a list are there, and deleting those, one by one, each by the whole tuple of its answer.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -51,10 +51,11 @@ pub(super) async fn there(pool: &EnterPool, wanted: &[FlowId], within: Duration)
     }
 }
 
-/// Deletes these and no others.
+/// Deletes these and no others. A client that asks again from the same port has a new entry with the same tuple as before in the
+/// direction of its question, and another one in that of the answer, which names the endpoint: by that one they are deleted.
 #[expect(clippy::disallowed_methods, reason = "the kernel crate bounds work that waits on its own threads")]
 pub(super) async fn delete(pool: &EnterPool, flows: &[FlowId], within: Duration) -> Result<(), RepairError> {
-    let requests: Vec<Vec<u8>> = flows.iter().take(MAX_FLOWS).filter_map(|flow| request(&flow.original)).collect();
+    let requests: Vec<Vec<u8>> = flows.iter().take(MAX_FLOWS).filter_map(|flow| request(&flow.reply)).collect();
     let end = Instant::now() + within;
     let work = move || -> Result<(), std::io::Error> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
@@ -97,7 +98,7 @@ fn code(answer: &[u8]) -> Option<i32> {
 }
 
 /// Attributes of linux/netfilter/nfnetlink_conntrack.h.
-const TUPLE_ORIG: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTO: u16 = 2;
 const PROTO_NUM: u16 = 1;
@@ -108,10 +109,11 @@ const DELETE: u16 = 1 << 8 | 2;
 /// NLM_F_REQUEST | NLM_F_ACK.
 const FLAGS: u16 = 1 | 4;
 
-/// The request that deletes the entry of this tuple. Without a whole tuple the kernel would take it as an order to flush the
-/// table: there is no request then (`None`), and none can be made without both addresses and ports.
-fn request(original: &Tuple) -> Option<Vec<u8>> {
-    let (from, to) = (original.source, original.destination);
+/// The request that deletes the entry whose answer is awaited so. The kernel looks at this tuple only where there is no
+/// `CTA_TUPLE_ORIG` (`ctnetlink_del_conntrack`, net/netfilter/nf_conntrack_netlink.c). Without a whole tuple it would take it as an
+/// order to flush the table: there is no request then (`None`), and none can be made without both addresses and ports.
+fn request(reply: &Tuple) -> Option<Vec<u8>> {
+    let (from, to) = (reply.source, reply.destination);
     let (family, addresses) = match (from.ip(), to.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             (libc::AF_INET, [attribute(1, &from.octets()), attribute(2, &to.octets())].concat())
@@ -129,7 +131,7 @@ fn request(original: &Tuple) -> Option<Vec<u8>> {
     ]
     .concat();
     let tuple = [attribute(NESTED | TUPLE_IP, &addresses), attribute(NESTED | TUPLE_PROTO, &proto)].concat();
-    let body = attribute(NESTED | TUPLE_ORIG, &tuple);
+    let body = attribute(NESTED | TUPLE_REPLY, &tuple);
     let mut bytes = Vec::with_capacity(20 + body.len());
     bytes.extend(u32::try_from(20 + body.len()).ok()?.to_ne_bytes());
     bytes.extend(DELETE.to_ne_bytes());
@@ -149,11 +151,15 @@ mod tests {
     #[test]
     fn a_request_without_a_whole_tuple_cannot_be_made() {
         let tuple = |from: &str, to: &str| Tuple { source: from.parse().unwrap(), destination: to.parse().unwrap() };
-        assert_eq!(request(&tuple("10.244.1.5:4000", "[fd00::a]:53")), None, "of two families");
-        for tuple in [tuple("10.244.1.5:4000", "10.96.0.10:53"), tuple("[fd00::5]:4000", "[fd00::a]:53")] {
+        assert_eq!(request(&tuple("10.244.9.9:53", "[fd00::5]:4000")), None, "of two families");
+        for tuple in [tuple("10.244.9.9:53", "10.244.1.5:4000"), tuple("[fd00::9]:53", "[fd00::5]:4000")] {
             let bytes = request(&tuple).unwrap();
             assert_eq!(bytes.len(), usize::try_from(u32::from_ne_bytes(*bytes.first_chunk().unwrap())).unwrap());
             assert!(bytes.len() > 20 + 4, "no attribute, no request: that would flush the table");
+            // The answer's tuple and nothing before it: with the question's, the kernel would not look at this one.
+            let (length, kind) =
+                (u16::from_ne_bytes([bytes[20], bytes[21]]), u16::from_ne_bytes([bytes[22], bytes[23]]));
+            assert_eq!((usize::from(length), kind), (bytes.len() - 20, NESTED | TUPLE_REPLY));
         }
     }
 }

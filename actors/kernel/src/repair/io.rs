@@ -14,7 +14,8 @@ pub async fn read(pool: &EnterPool, change: &Change, within: Duration) -> Result
     bounded(within, image(pool, change, within)).await
 }
 
-/// Makes a change if what is there is still `before`, reads back and gives what is there then.
+/// Makes a change if what is there is still `before`, reads back and gives what is there then. Of entries of conntrack those go
+/// that are still there; where none is, [`RepairError::Changed`].
 ///
 /// # Errors
 /// [`RepairError`]; after [`RepairError::TimedOut`] and [`RepairError::Failed`] it must be read what is there.
@@ -25,8 +26,8 @@ pub async fn apply(pool: &EnterPool, change: &Change, before: &Image, within: Du
         if now != *before && change.reversible() {
             return Err(RepairError::Changed(format!("{now}, where {before} was read")));
         }
-        let wrote = change.writes(before).map_err(|unfit| RepairError::Changed(unfit.to_string()))?;
-        write(pool, change, before, &wrote, within).await?;
+        let wrote = change.writes(&now).map_err(|unfit| RepairError::Changed(unfit.to_string()))?;
+        write(pool, change, &now, &wrote, within).await?;
         image(pool, change, within).await
     };
     bounded(within, work).await
@@ -161,7 +162,11 @@ async fn write(
         (Change::Sysctl { name, .. }, Image::Value(value)) => {
             return sysctl(pool, name, Some(*value), within).await.map(drop);
         }
-        (Change::DropFlows { flows }, _) => return flows::delete(pool, flows, within).await,
+        // Those alone that were found just now.
+        (Change::DropFlows { .. }, _) => {
+            let Image::Flows(found) = from else { return Err(mixed()) };
+            return flows::delete(pool, found, within).await;
+        }
         _ => {}
     }
     let line = line(pool, change.place()).await?;

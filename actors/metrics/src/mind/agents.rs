@@ -1,4 +1,4 @@
-//! How the agents report, as the coordinator sees them.
+//! How the agents report and how CoreDNS is covered by budgets, as the coordinator sees them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use nameward_messages::cluster_view::{ClusterView, NodeAgentView};
 use nameward_messages::{Mono, NodeName};
 
 use super::{Output, number};
-use crate::names::{AGENT_STATES, Metric};
+use crate::names::{AGENT_STATES, BUDGETS, Metric};
 
 /// Counts the nodes by the state of their agent. A view that is incomplete says nothing.
 pub(super) fn count(now: Mono, view: &ClusterView, stale_after: Duration) -> Option<Output> {
@@ -21,6 +21,20 @@ pub(super) fn count(now: Mono, view: &ClusterView, stale_after: Duration) -> Opt
     }
     let series = AGENT_STATES.iter().zip(counts).map(|(state, n)| (vec![(*state).into()], number(n))).collect();
     Some(Output::Replace { metric: Metric::Agents, series })
+}
+
+/// Counts the CoreDNS pods by how many disruption budgets cover them.
+pub(super) fn budgets(view: &ClusterView) -> Option<Output> {
+    if !view.complete {
+        return None;
+    }
+    let mut counts = [0; BUDGETS.len()];
+    for pod in view.pods.iter().filter(|pod| !pod.terminating) {
+        let cover = view.budgets.iter().filter(|budget| budget.matches.contains(&pod.uid)).count();
+        counts[cover.min(BUDGETS.len() - 1)] += 1;
+    }
+    let series = BUDGETS.iter().zip(counts).map(|(budgets, n)| (vec![(*budgets).into()], number(n))).collect();
+    Some(Output::Replace { metric: Metric::CorednsBudgets, series })
 }
 
 /// The index in [`AGENT_STATES`].

@@ -23,7 +23,7 @@ impl Metric {
             | Self::ActorAlive
             | Self::ActorDegraded => "0 or 1",
             Self::OomCount => "kills",
-            Self::RestartCount => "pods",
+            Self::RestartCount | Self::CorednsBudgets => "pods",
             Self::TotalFailures | Self::DnsQueryCount => "queries",
             Self::Probes | Self::CorednsProbes => "probes",
             Self::Rounds => "sweeps",
@@ -113,6 +113,10 @@ impl Metric {
             }
             Self::Agents => {
                 "stale or missing is above 0: these nodes are not watched; below the quorum no shared remedy is done."
+            }
+            Self::CorednsBudgets => {
+                "several is above 0: the API server refuses every eviction of these pods, delete all budgets but one. none is \
+                 above 0 with two replicas or more: a drain may take all of them away; an Event on the Deployment has the command."
             }
             Self::Leader => {
                 "No process has 1: nobody coordinates, no remedy is done; see the Lease and the coordinators' logs."

@@ -6,6 +6,10 @@ use nameward_supervision::{RestartBudget, Supervisor, inbox, run};
 use super::*;
 use crate::{MetricsActor, MetricsInput};
 
+fn from(peer: &str) -> Asker<'static> {
+    Asker { peer: peer.parse().unwrap(), host: Some("localhost:9890") }
+}
+
 fn pages() -> Pages {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let _inside = runtime.enter();
@@ -17,17 +21,17 @@ fn pages() -> Pages {
 fn the_state_is_for_loopback_alone() {
     let pages = pages();
     for own in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
-        assert_eq!(pages.state(own.parse().unwrap()).status, 200, "{own}");
+        assert_eq!(pages.state(from(own)).status, 200, "{own}");
     }
     for stranger in ["10.244.1.7", "172.30.0.11", "::ffff:10.0.0.1", "fe80::1"] {
-        let page = pages.state(stranger.parse().unwrap());
+        let page = pages.state(from(stranger));
         assert_eq!(page.status, 403);
         assert!(page.body.contains("loopback") && page.body.contains("metrics.open_state"), "{}", page.body);
     }
     pages.open_state(true);
-    assert_eq!(pages.state("10.244.1.7".parse().unwrap()).status, 200);
+    assert_eq!(pages.state(from("10.244.1.7")).status, 200);
     pages.open_state(false);
-    assert_eq!(pages.state("10.244.1.7".parse().unwrap()).status, 403);
+    assert_eq!(pages.state(from("10.244.1.7")).status, 403);
 }
 
 #[test]
@@ -51,7 +55,7 @@ fn a_reload_opens_and_closes_the_state() {
             config.metrics.open_state = open;
             outlet.tell(MetricsInput::Reconfigure(Arc::new(config)));
             let becomes = async {
-                while shown.state("10.244.1.7".parse().unwrap()).status != status {
+                while shown.state(from("10.244.1.7")).status != status {
                     tokio::task::yield_now().await;
                 }
             };

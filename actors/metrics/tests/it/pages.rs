@@ -48,7 +48,7 @@ impl Scene {
     }
 
     async fn get(&self, page: &str) -> (u16, String) {
-        ask(self.address, &format!("GET {page} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+        ask(self.address, &format!("GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
     }
 
     /// Asks until the page is as wanted.
@@ -65,6 +65,14 @@ impl Scene {
         let body = self.until("/state", |_, body| wanted(&serde_json::from_str(body).unwrap())).await;
         serde_json::from_str(&body).unwrap()
     }
+}
+
+async fn head(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    reply.split_once("\r\n\r\n").unwrap().0.to_ascii_lowercase()
 }
 
 async fn ask(address: SocketAddr, request: &str) -> (u16, String) {
@@ -173,12 +181,72 @@ fn the_state_has_its_shape() {
 #[test]
 fn it_only_reads() {
     scene(async |scene: Scene| {
-        let post = "POST /state HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-        assert_eq!(ask(scene.address, post).await.0, 405);
+        for page in ["/", "/status.json", "/state", "/metrics", "/nameward.js"] {
+            for method in ["POST", "PUT", "DELETE", "PATCH"] {
+                let request = format!(
+                    "{method} {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+                );
+                assert_eq!(ask(scene.address, &request).await.0, 405, "{method} {page}");
+            }
+        }
         assert_eq!(scene.get("/nothing").await.0, 404);
         assert_eq!(scene.get("/").await.0, 200);
         let (status, _) = ask(scene.address, "rubbish\r\n\r\n").await;
         assert_eq!(status, 400);
+    });
+}
+
+#[test]
+fn the_page_and_its_json_say_the_same() {
+    scene(async |scene: Scene| {
+        scene.tell(a_bad_day());
+        scene.state_with(|state| state["config"]["last_error"].is_string()).await;
+        let (status, page) = scene.get("/").await;
+        assert_eq!(status, 200);
+        assert!(page.starts_with("<!DOCTYPE html>") && page.contains("coredns-udp-dead"), "{page}");
+        let (status, json) = scene.get("/status.json").await;
+        assert_eq!(status, 200);
+        let shown: nameward_messages::status::Status = serde_json::from_str(&json).unwrap();
+        assert_eq!((shown.source.role.as_str(), shown.source.version.as_str()), ("agent", "1.2.3"));
+        assert!(page.contains(&shown.headline), "{}", shown.headline);
+        for (asset, kind) in
+            [("/nameward.css", "text/css"), ("/nameward.js", "text/javascript"), ("/nameward.svg", "image/svg")]
+        {
+            assert!(page.contains(asset.trim_start_matches('/')));
+            let head =
+                head(scene.address, &format!("GET {asset} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+                    .await;
+            assert!(head.contains(kind) && head.contains("nosniff"), "{head}");
+        }
+        let head = head(scene.address, "GET / HTTP/1.1\r\nHost: [::1]:9890\r\nConnection: close\r\n\r\n").await;
+        for guard in ["default-src 'none'", "no-store", "x-frame-options: deny", "text/html"] {
+            assert!(head.contains(guard), "{guard} in {head}");
+        }
+    });
+}
+
+#[test]
+fn a_name_that_was_rebound_is_not_answered() {
+    scene(async |scene: Scene| {
+        scene.tell(a_bad_day());
+        scene.state_with(|state| state["config"]["last_error"].is_string()).await;
+        for (host, own) in [
+            ("localhost", true),
+            ("LOCALHOST:9890", true),
+            ("127.0.0.1:8", true),
+            ("[::1]:9890", true),
+            ("[::1]", true),
+            ("evil.example", false),
+            ("evil.example:9890", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example:9890", false),
+        ] {
+            for page in ["/", "/status.json", "/state"] {
+                let request = format!("GET {page} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+                let (_, body) = ask(scene.address, &request).await;
+                assert_eq!(body.contains("coredns-a"), own, "{page} as {host}: {body}");
+            }
+        }
     });
 }
 

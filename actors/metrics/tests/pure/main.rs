@@ -5,7 +5,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod docs;
+mod html;
 mod mind;
 mod names;
 mod promql;
 mod queries;
+mod status;

@@ -193,6 +193,7 @@ fn agents_are_counted_by_how_they_report() {
     bench.tell(1000, [MetricsInput::View(Arc::new(view.clone()))]);
     let expected = [("fresh", 1.0), ("doubtful", 1.0), ("stale", 1.0), ("missing", 2.0)];
     assert_eq!(bench.gauge(Metric::Agents), expected);
+    assert_eq!(bench.gauge(Metric::CorednsBudgets), [("none", 0.0), ("one", 0.0), ("several", 0.0)]);
     view.complete = false;
     view.nodes.clear();
     bench.tell(1001, [MetricsInput::View(Arc::new(view))]);

@@ -34,6 +34,7 @@ nameward_refusals_total counter kind reason
 nameward_breaker_open gauge breaker
 nameward_kill_switch gauge source
 nameward_agents gauge state
+nameward_coredns_pods gauge budgets
 nameward_leader gauge
 nameward_api_reachable gauge
 nameward_capabilities_missing gauge

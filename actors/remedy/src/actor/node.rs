@@ -7,9 +7,10 @@ use nameward_config::Config;
 use nameward_kernel::enter::EnterPool;
 use nameward_kernel::repair;
 use nameward_messages::cluster_view::KillSwitch;
+use nameward_messages::guarding::RefusalReason;
 use nameward_messages::namespaces::NamespaceChanged;
 use nameward_messages::probe::{ProbeAnswer, ProbeRequest};
-use nameward_messages::remedy::RemedyRecord;
+use nameward_messages::remedy::{RemedyKind, RemedyRecord};
 use nameward_messages::report::NodeOrders;
 use nameward_messages::targets::Targets;
 use nameward_messages::verdict::{DiagnosisTells, VerdictKey};
@@ -71,7 +72,9 @@ impl Message for NodeMessage {
             Self::Diagnosis(DiagnosisTells::Deferred(_)) => Some("deferred".to_owned()),
             Self::Diagnosis(DiagnosisTells::Examined(_)) => Some("examined".to_owned()),
             Self::Diagnosis(DiagnosisTells::Matrix(_)) => Some("matrix".to_owned()),
-            Self::Diagnosis(DiagnosisTells::Unmodelled(_) | DiagnosisTells::Recovered(_)) => Some("notes".to_owned()),
+            Self::Diagnosis(
+                DiagnosisTells::Unmodelled(_) | DiagnosisTells::Recovered(_) | DiagnosisTells::Way { .. },
+            ) => Some("notes".to_owned()),
             Self::Orders(_) => Some("orders".to_owned()),
             Self::KillSwitch(_) => Some("kill-switch".to_owned()),
             Self::Targets(_) => Some("targets".to_owned()),
@@ -93,7 +96,8 @@ impl Message for NodeMessage {
                 | DiagnosisTells::Examined(_)
                 | DiagnosisTells::Matrix(_)
                 | DiagnosisTells::Unmodelled(_)
-                | DiagnosisTells::Recovered(_),
+                | DiagnosisTells::Recovered(_)
+                | DiagnosisTells::Way { .. },
             ) => Retain::No,
             Self::Orders(_) => Retain::Keep("orders".to_owned()),
             Self::Namespace(NamespaceChanged::Found(ns)) => Retain::Keep(format!("ns/{}", ns.cookie.0)),
@@ -117,6 +121,7 @@ pub struct NodeWiring {
     node: NodeName,
     pool: EnterPool,
     listeners: Vec<Listener<RemedyRecord>>,
+    refusals: Vec<Listener<(RemedyKind, RefusalReason)>>,
     prober: Listener<ProbeRequest>,
     hands: Arc<Hands>,
 }
@@ -129,15 +134,17 @@ struct Hands {
 }
 
 impl NodeWiring {
-    /// This node; threads that enter namespaces; who hears the records (the reporter, then metrics); the prober, for verification.
+    /// This node; threads that enter namespaces; who hears the records (the reporter, then metrics); who hears why a repair was
+    /// held back (metrics); the prober, for verification.
     #[must_use]
     pub fn new(
         node: NodeName,
         pool: EnterPool,
         listeners: Vec<Listener<RemedyRecord>>,
+        refusals: Vec<Listener<(RemedyKind, RefusalReason)>>,
         prober: Listener<ProbeRequest>,
     ) -> Self {
-        Self { node, pool, listeners, prober, hands: Arc::default() }
+        Self { node, pool, listeners, refusals, prober, hands: Arc::default() }
     }
 }
 
@@ -172,6 +179,7 @@ impl NodeRemedyActor {
                     );
                     fan_out(&self.wiring.listeners, record);
                 }
+                Output::Refused { kind, reason } => fan_out(&self.wiring.refusals, (kind, reason)),
                 Output::Probe(request) => (self.wiring.prober)(request),
                 Output::Do { task, job } => self.work(task, job, ctx),
             }

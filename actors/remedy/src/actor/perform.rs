@@ -119,6 +119,7 @@ fn workload(found: &Workload) -> WorkloadRead {
         memory_limits: limits.collect(),
         memory_owner: owner,
         replicas_owner: owners::reconciler(&meta.labels, &found.metadata.managed_fields, &owners::replicas()),
+        scaled_by_us: owners::scaled_by_us(&found.metadata.managed_fields),
     }
 }
 

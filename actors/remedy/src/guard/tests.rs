@@ -341,6 +341,8 @@ fn a_replica_is_taken_away_only_while_it_is_ours_and_enough_stay() {
     assert_eq!(lower_target(3, 2, &read(4, 4)), Ok(false), "somebody has set another number");
     let owned = WorkloadRead { replicas_owner: Some("KEDA".into()), ..read(3, 3) };
     assert_eq!(lower_target(3, 2, &owned), Ok(false));
+    let set_by_another = WorkloadRead { scaled_by_us: false, ..read(3, 3) };
+    assert_eq!(lower_target(3, 2, &set_by_another), Ok(false), "the same number, and somebody means it");
     assert_eq!(lower_target(3, 2, &read(3, 0)), Err(Refusal::Floor { ready_after: 0, floor: 1 }));
     assert_eq!(lower_target(2, 1, &read(2, 1)), Ok(true), "the one that is not ready goes");
 }
@@ -359,6 +361,7 @@ fn read_workload(replicas: u32, ready: u32) -> WorkloadRead {
         memory_limits: [("coredns".to_owned(), 170 * MI)].into(),
         memory_owner: None,
         replicas_owner: None,
+        scaled_by_us: true,
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) fn entry(id: u64, state: State) -> Entry {
         wrote: Image::Value(1),
         state,
         worse: false,
+        care: false,
         began_ms: id * 1000,
         at: Timestamp::from_second(1_700_000_000).unwrap(),
     }

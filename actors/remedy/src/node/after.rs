@@ -9,7 +9,7 @@ use nameward_messages::NodeName;
 use nameward_messages::remedy::{Mode, RemedyKind};
 use nameward_messages::targets::Targets;
 use nameward_messages::time::{Mono, Now};
-use nameward_messages::verdict::{Cause, Confidence, Scope, Subject, Verdict};
+use nameward_messages::verdict::Subject;
 
 use super::{NodeMind, Output};
 
@@ -68,7 +68,7 @@ impl NodeMind {
         let held_back = match mode {
             Mode::Off => true,
             Mode::Observe => self.forbidden(now.mono, KIND).is_some(),
-            Mode::Act => self.refused(now.mono, KIND, &as_verdict(now, &subject)).is_some(),
+            Mode::Act => self.care_refused(now.mono, KIND).is_some(),
         };
         if held_back {
             // Its time comes, or it does not: a stale entry that is felt is a verdict of its own.
@@ -76,19 +76,5 @@ impl NodeMind {
         }
         self.gone.since.retain(|ip, _| !gone.contains(ip));
         self.begin_care(now, subject, gone, mode, out);
-    }
-}
-
-/// What the guard rails are asked about.
-fn as_verdict(now: Now, subject: &Subject) -> Verdict {
-    Verdict {
-        cause: Cause::StaleConntrack,
-        scope: Scope::Node,
-        subject: subject.clone(),
-        confidence: Confidence::Certain,
-        evidence: Vec::new(),
-        ruled_out: Vec::new(),
-        since: now,
-        at: now,
     }
 }

@@ -340,13 +340,7 @@ fn bridge_filter(seen: &Seen) -> Result<Vec<Change>, Why> {
 /// Loose (2) on those links that lead to other nodes and are strict.
 fn reverse_path(seen: &Seen) -> Result<Vec<Change>, Why> {
     let (host, sysctls) = (read(&seen.host, "the host's links")?, read(&seen.sysctls, "the sysctls")?);
-    let used = |link: &Link| host.routes.iter().any(|r| r.v4 && r.table != 255 && r.out_link == Some(link.index));
-    let kind = |link: &Link, kind: &str| link.kind.as_deref() == Some(kind);
-    let uplinks: Vec<&Link> = host
-        .links
-        .iter()
-        .filter(|l| l.up && l.name != "lo" && l.master.is_none() && !kind(l, "bridge") && used(l))
-        .collect();
+    let uplinks: Vec<&Link> = host.uplinks().collect();
     if uplinks.len() < 2 {
         return Ok(Vec::new());
     }

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use nameward_kernel::repair::Seen;
+use nameward_messages::guarding::RefusalReason;
 use nameward_messages::report::{MatrixDigest, MatrixRow};
 
 use super::*;
@@ -9,6 +10,9 @@ use crate::journal::{Entry, Found, State};
 mod bench;
 mod crashes;
 mod facts;
+mod permits;
+mod spending;
+mod verifying;
 
 use bench::Rig;
 use facts::{cases, namespace, pod_subject};
@@ -22,23 +26,33 @@ fn verdict() -> Verdict {
 }
 
 fn permit(serial: u64) -> NodeOrders {
-    NodeOrders { permit: Some(Permit { serial, valid_s: 600 }), ..NodeOrders::default() }
+    NodeOrders { permit: Some(Permit { serial, valid_s: 600, causes: Cause::ALL.to_vec() }), ..NodeOrders::default() }
 }
 
 fn told(mode: Mode, inputs: Vec<(u64, Input)>) -> Vec<RemedyRecord> {
+    told_with_reasons(mode, inputs).0
+}
+
+fn told_with_reasons(mode: Mode, inputs: Vec<(u64, Input)>) -> (Vec<RemedyRecord>, Vec<RefusalReason>) {
     let mut config = Config::default();
     config.remedy.mode = mode;
     let mut mind = NodeMind::new(Arc::new(config));
     let mut out = vec![];
+    if let Some((s, _)) = inputs.first() {
+        mind.step(at(*s), Input::Orders(NodeOrders::default()), &mut out);
+    }
     for (s, input) in inputs {
         mind.step(at(s), input, &mut out);
     }
-    out.into_iter()
-        .map(|output| match output {
-            Output::Tell(record) => record,
+    let (mut records, mut reasons) = (vec![], vec![]);
+    for output in out {
+        match output {
+            Output::Tell(record) => records.push(record),
+            Output::Refused { reason, .. } => reasons.push(reason),
             other => panic!("nothing is to be done: {other:?}"),
-        })
-        .collect()
+        }
+    }
+    (records, reasons)
 }
 
 fn stands() -> Input {
@@ -73,36 +87,66 @@ fn every_reason_not_to_is_named_once() {
         let entry = Entry { worse, ..facts::entry(1, 60, State::Confirmed) };
         journal(Ok(Found { entries: vec![entry], ..Found::default() }))
     };
-    let cases: Vec<(Mode, Vec<Input>, &str)> = vec![
-        (Mode::Observe, vec![stands()], "no permit"),
-        (Mode::Observe, vec![stands(), Input::Orders(permit(1)), Input::PausedHere(true)], "the kill switch stops"),
-        (Mode::Observe, vec![stands(), Input::Orders(permit(1)), Input::KillSwitch(KillSwitch::On)], "the kill switch"),
-        (Mode::Act, vec![stands(), Input::Orders(permit(1)), open()], "the kill switch has not been read"),
-        (Mode::Act, vec![stands(), off(), open()], "no permit"),
-        (Mode::Act, vec![probable(), off(), open(), Input::Orders(permit(1))], "the cause is only probable"),
-        (Mode::Act, vec![stands(), off(), Input::Orders(permit(1))], "the journal has not been opened"),
+    use RefusalReason as Why;
+    let cases: Vec<(Mode, Vec<Input>, &str, Why)> = vec![
+        (Mode::Observe, vec![stands()], "no permit", Why::NoPermit),
+        (
+            Mode::Observe,
+            vec![stands(), Input::Orders(permit(1)), Input::PausedHere(true)],
+            "the kill switch stops",
+            Why::KillSwitch,
+        ),
+        (
+            Mode::Observe,
+            vec![stands(), Input::Orders(permit(1)), Input::KillSwitch(KillSwitch::On)],
+            "the kill switch",
+            Why::KillSwitch,
+        ),
+        (
+            Mode::Act,
+            vec![stands(), Input::Orders(permit(1)), open()],
+            "the kill switch has not been read",
+            Why::KillSwitch,
+        ),
+        (Mode::Act, vec![stands(), off(), open()], "no permit", Why::NoPermit),
+        (
+            Mode::Act,
+            vec![probable(), off(), open(), Input::Orders(permit(1))],
+            "the cause is only probable",
+            Why::Probable,
+        ),
+        (Mode::Act, vec![stands(), off(), Input::Orders(permit(1))], "the journal has not been opened", Why::NoJournal),
         (
             Mode::Act,
             vec![stands(), off(), Input::Orders(permit(1)), journal(Err("read-only".into()))],
             "without a journal nothing is changed: read-only",
+            Why::NoJournal,
         ),
-        (Mode::Act, vec![stands(), off(), Input::Orders(permit(1)), found(false)], "the last node repair was less"),
+        (
+            Mode::Act,
+            vec![stands(), off(), Input::Orders(permit(1)), found(false)],
+            "the last node repair was less",
+            Why::Spacing,
+        ),
         (
             Mode::Act,
             vec![stands(), off(), Input::Orders(permit(1)), found(true)],
             "the last repair made something worse",
+            Why::BreakerOpen,
         ),
         (
             Mode::Act,
             vec![stands(), off(), Input::Orders(permit(1)), open()],
             "the pod's network namespace is not known",
+            Why::Unfit,
         ),
     ];
-    for (mode, before, reason) in cases {
+    for (mode, before, reason, label) in cases {
         let mut inputs: Vec<(u64, Input)> = before.into_iter().map(|i| (101, i)).collect();
         inputs.extend([(170, Input::Tick), (180, Input::Tick), (185, Input::Tick)]);
-        let records = told(mode, inputs);
+        let (records, reasons) = told_with_reasons(mode, inputs);
         assert_eq!(records.len(), 1, "{reason}: {records:?}");
+        assert_eq!(reasons, [label], "{reason}");
         assert_eq!(records[0].outcome, RemedyOutcome::Refused);
         assert!(records[0].detail.starts_with(reason), "{}", records[0].detail);
     }
@@ -115,7 +159,7 @@ fn a_permit_that_comes_back_begins_a_cool_down() {
     inputs.extend([(120, Input::Orders(NodeOrders::default())), (130, stands()), (140, Input::Orders(permit(2)))]);
     inputs.push((199, Input::Tick));
     let records = told(Mode::Act, inputs);
-    let reasons: Vec<&str> = records.iter().map(|r| r.detail.split(';').next().unwrap()).collect();
+    let reasons: Vec<&str> = records.iter().map(|r| r.detail.split([';', ':']).next().unwrap()).collect();
     assert_eq!(reasons, ["no permit", "cool-down after the start, or after permits were withheld"]);
 }
 
@@ -200,6 +244,7 @@ fn a_thing_that_got_worse_opens_the_breaker() {
                 good: 0,
                 bad: 7,
                 outcome: None,
+                latency_us: None,
             };
             rig.tell(Input::Diagnosis(DiagnosisTells::Matrix(MatrixDigest { rows: vec![row] })));
         }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use nameward_config::Config;
 use nameward_kernel::repair::{Change, Image, RepairError, Seen, Undone, Wanted};
 use nameward_messages::cluster_view::KillSwitch;
+use nameward_messages::guarding::RefusalReason;
 use nameward_messages::namespaces::NamespaceChanged;
 use nameward_messages::probe::{ProbeAnswer, ProbeRequest};
-use nameward_messages::remedy::RemedyRecord;
+use nameward_messages::remedy::{RemedyKind, RemedyRecord};
 use nameward_messages::report::NodeOrders;
 use nameward_messages::targets::Targets;
 use nameward_messages::verdict::DiagnosisTells;
@@ -96,6 +97,13 @@ pub enum JobResult {
 pub enum Output {
     /// To the reporter, metrics and people.
     Tell(RemedyRecord),
+    /// A repair was held back: to metrics. Its record is told as well.
+    Refused {
+        /// Which.
+        kind: RemedyKind,
+        /// Why.
+        reason: RefusalReason,
+    },
     /// Do this, and tell [`Input::Done`] with the same number. One at a time.
     Do {
         /// Its number.

@@ -1,17 +1,19 @@
 //! A repair under way, from the first look to its end. One job at a time, each with an answer; whatever comes between is
 //! found again by the journal.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use nameward_kernel::repair::{Change, Image, RepairError, Seen, Undone};
 use nameward_messages::RequestId;
+use nameward_messages::guarding::RefusalReason;
 use nameward_messages::probe::ProbeAnswer;
 use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome};
 use nameward_messages::time::{Mono, Now};
 use nameward_messages::verdict::{Cause, Subject, Verdict, VerdictKey};
 
+use super::refuse::Held;
 use super::verify::{self, Sight};
 use super::{BREAKER, Job, JobResult, JournalState, LOOK_EVERY, NodeMind, Output, Try, record};
 use crate::journal::{Entry, Found, Replay, State, replay};
@@ -20,6 +22,10 @@ mod care;
 mod ending;
 mod resume;
 mod steps;
+mod worse;
+
+use worse::Before;
+pub(super) use worse::Failing;
 
 /// A job that has not ended after this long never will: the shell bounds each to less.
 const LOST: Duration = Duration::from_secs(60);
@@ -29,8 +35,8 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 /// Looks in a row at which everything must answer.
 const GOOD_LOOKS: u32 = 2;
-/// Failing vantages more than before that count as worse: one alone comes and goes.
-const WORSE_BY: u32 = 2;
+/// For as long as this it is asked again when nothing can be concluded.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A repair, or what is left of one that a crash cut off.
 #[derive(Debug)]
@@ -49,9 +55,10 @@ pub(super) struct Work {
     phase: Phase,
     /// The job under way, and when it counts as lost.
     job: Option<(u64, Mono)>,
-    /// What the node looked like before the first change.
-    verdicts_before: BTreeSet<VerdictKey>,
-    bad_before: u32,
+    /// What the node looked like before the first change, if that is known.
+    before: Option<Before>,
+    /// Why it was given up, if it was.
+    held: Option<RefusalReason>,
     wake: Mono,
 }
 
@@ -84,7 +91,20 @@ struct Verifying {
     until: Mono,
     asked: Option<(RequestId, Mono)>,
     good: u32,
+    /// A look came to its end, whatever it said.
+    looked: bool,
+    /// What the last look said that said anything.
+    last: Option<Sight>,
     again_at: Mono,
+    /// Nothing is asked after this.
+    end: Mono,
+}
+
+impl Verifying {
+    fn begin(now: Mono, within: Duration) -> Self {
+        let end = now + within.max(PATIENCE);
+        Self { until: now + within, asked: None, good: 0, looked: false, last: None, again_at: now, end }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +117,8 @@ struct Undoing {
     left: Vec<String>,
     /// It was told that the kill switch stops it.
     told: bool,
+    /// Something was taken back, or is about to be.
+    begun: bool,
 }
 
 /// How a repair ends.
@@ -148,8 +170,8 @@ impl NodeMind {
             entries: Vec::new(),
             phase: Phase::Looking,
             job: None,
-            verdicts_before: self.verdicts(),
-            bad_before: self.bad,
+            before: Some(Before { verdicts: self.verdicts(), failing: self.failing.clone() }),
+            held: None,
             wake: now.mono + LOOK_EVERY,
         });
         self.run(now, Job::Look(wanted), out);
@@ -202,7 +224,9 @@ impl NodeMind {
                 if let Some((gone, mode)) = work.after.clone() {
                     return self.care(now, &gone, mode, &seen, out);
                 }
-                let Some(verdict) = work.verdict.clone() else { return self.drop_it(now, "no verdict", out) };
+                let Some(verdict) = work.verdict.clone() else {
+                    return self.give_up(now, Held::unfit("no verdict"), out);
+                };
                 match self.known().changes(&verdict, &seen) {
                     Ok(changes) => {
                         if let Some(work) = &mut self.work {
@@ -210,7 +234,7 @@ impl NodeMind {
                         }
                         self.next_step(now, out);
                     }
-                    Err(why) => self.drop_it(now, &why, out),
+                    Err(why) => self.give_up(now, Held::unfit(why), out),
                 }
             }
             (Phase::Reading, JobResult::Image(read)) => self.intend(now, read, out),
@@ -218,7 +242,8 @@ impl NodeMind {
             (Phase::Intending, JobResult::Journalled(Err(why))) => {
                 work.entries.pop();
                 self.journal = JournalState::Unusable(why.clone());
-                self.give_up(now, format!("the journal cannot be written: {why}"), out);
+                let says = format!("the journal cannot be written: {why}");
+                self.give_up(now, Held::new(RefusalReason::NoJournal, says), out);
             }
             (Phase::Applying, JobResult::Image(result)) => self.made(now, result, out),
             (Phase::Settling(why), JobResult::Image(result)) => self.settled(now, why, result, out),
@@ -242,7 +267,7 @@ impl NodeMind {
             (Phase::Replaying { at, standing, left }, JobResult::Image(result)) => {
                 self.compared(at, standing, left, result);
             }
-            (_, _) => self.drop_it(now, "a step answered something else than it was asked", out),
+            (_, _) => self.give_up(now, Held::unfit("a step answered something else than it was asked"), out),
         }
     }
 
@@ -257,11 +282,6 @@ impl NodeMind {
         self.run(now, Job::Journal(entries), out);
     }
 
-    /// A repair that was not begun: the reason is told as of any other refusal.
-    fn drop_it(&mut self, now: Now, why: &str, out: &mut Vec<Output>) {
-        self.give_up(now, why.to_owned(), out);
-    }
-
     fn finish(&mut self, now: Now, ending: Ending, out: &mut Vec<Output>) {
         let Some(work) = self.work.take() else { return };
         let key = VerdictKey { cause: work.cause, subject: work.subject.clone() };
@@ -270,7 +290,15 @@ impl NodeMind {
             if let Some(standing) = self.standing.get_mut(&key) {
                 standing.again_at = now.mono + super::AGAIN;
             }
-            return self.say(now, work.kind, &key, RemedyOutcome::Refused, ending.detail, out);
+            let held = Held::new(work.held.unwrap_or(RefusalReason::Unfit), ending.detail);
+            if work.after.is_some() {
+                // No verdict stands behind it that could be told again: this is told once.
+                let detail = held.says;
+                let told = record(work.kind, &work.subject, Mode::Act, RemedyOutcome::Refused, detail, now.wall);
+                out.push(Output::Tell(told));
+                return out.push(Output::Refused { kind: work.kind, reason: held.reason });
+            }
+            return self.say(now, work.kind, &key, Some(held), out);
         }
         out.push(Output::Tell(record(work.kind, &work.subject, Mode::Act, ending.outcome, ending.detail, now.wall)));
         if let Some(standing) = self.standing.get_mut(&key) {

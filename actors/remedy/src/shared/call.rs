@@ -158,6 +158,8 @@ pub struct WorkloadRead {
     pub memory_owner: Option<String>,
     /// The continuous reconciler that owns the number of replicas, if one does.
     pub replicas_owner: Option<String>,
+    /// Nameward was the last to set the number of replicas, and nobody claims it beside us.
+    pub scaled_by_us: bool,
 }
 
 /// Why a request brought nothing. All but [`CallError::Unknown`] say that it was not carried out.

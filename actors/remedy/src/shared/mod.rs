@@ -145,6 +145,10 @@ impl SharedMind {
             // An answer to a request of an earlier life that still waits in the inbox must not bear a number of this one.
             self.calls = u64::try_from(now.mono.0.as_millis()).unwrap_or(0);
         }
+        // The shell tells the file before anything else: what it leaves as it is, is looked at with what follows, once.
+        if matches!(input, Input::PausedHere(paused) if paused == self.paused_here) {
+            return;
+        }
         match input {
             Input::View(view) => self.learn(now, view),
             Input::Lease(lease) => {

@@ -1,18 +1,19 @@
 //! The lines of a ladder, in words.
 
 use jiff::Timestamp;
-use nameward_messages::plan::{Intent, Plan, SharedAct};
+use nameward_messages::plan::{IncidentStatus, Intent, Plan, SharedAct};
 use nameward_messages::remedy::{Mode, RemedyKind, RemedyOutcome, RemedyRecord};
 use nameward_messages::verdict::Subject;
 
 use crate::guard::kind_of;
 
 /// The most lines of a ladder.
-const LINES: usize = 32;
+const LINES: usize = IncidentStatus::LADDER;
 
 /// A line about a plan.
 pub(super) fn of_plan(plan: &Plan, mode: Mode, outcome: RemedyOutcome, detail: String, at: Timestamp) -> RemedyRecord {
-    RemedyRecord { kind: kind_of(&plan.act), subject: plan.subject.clone(), mode, outcome, detail, at }
+    let (kind, subject, detail) = (kind_of(&plan.act), plan.subject.clone(), clip(&detail));
+    RemedyRecord { kind, subject, mode, outcome, detail, at }
 }
 
 /// A line about an intent.
@@ -29,7 +30,7 @@ pub(super) fn of_intent(intent: &Intent, mode: Mode, outcome: RemedyOutcome, det
 
 /// Details may hold what a server said.
 fn clip(text: &str) -> String {
-    text.chars().take(600).collect()
+    nameward_messages::text::line(text, IncidentStatus::LINE)
 }
 
 /// What would be done, with the command that does the same by hand.
@@ -78,9 +79,9 @@ pub(super) fn did(intent: &Intent) -> String {
         (Some(from), Some(to)) => {
             format!("memory limit raised from {} to {} ({} was in force before)", bytes(from), bytes(to), bytes(from))
         }
-        _ if intent.kind == RemedyKind::EvictPod => format!("pod {} evicted", Named(&intent.subject)),
+        _ if intent.kind == RemedyKind::EvictPod => format!("{} evicted", Named(&intent.subject)),
         _ => match &intent.target {
-            Some(pod) => format!("kube-proxy restarted on {}: pod {} evicted", intent.subject, Named(pod)),
+            Some(pod) => format!("kube-proxy restarted on {}: {} evicted", intent.subject, Named(pod)),
             None => format!("{} carried out on {}", intent.kind, Named(&intent.subject)),
         },
     }

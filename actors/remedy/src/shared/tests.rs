@@ -120,6 +120,7 @@ fn rig() -> Rig {
             memory_limits: [("coredns".to_owned(), 1 << 20)].into(),
             memory_owner: None,
             replicas_owner: None,
+            scaled_by_us: false,
         },
         others: vec![],
         calls: vec![],

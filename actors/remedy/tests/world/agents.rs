@@ -98,6 +98,7 @@ fn rows_of(uid: &PodUid, udp_fails: bool, tcp_fails: bool) -> Vec<MatrixRow> {
         good: if fails { 0 } else { count },
         bad: if fails { count } else { 0 },
         outcome: None,
+        latency_us: None,
     };
     vec![
         row(Transport::Udp, VantageKind::Host, 1, udp_fails),

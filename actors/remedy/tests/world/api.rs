@@ -21,27 +21,6 @@ impl World {
         })
     }
 
-    /// A request of an executor. `Err(Unknown)` with and without having been carried out, by chance.
-    pub fn perform(&mut self, process: usize, call: &ApiCall) -> CallResult {
-        let dice = self.rng.u32(0..1000);
-        if dice < self.trouble {
-            return match dice % 3 {
-                0 => Err(CallError::NotSent("no connection".into())),
-                1 => self.note_lost(process, call, false),
-                _ => {
-                    let result = self.carry_out(process, call);
-                    if result.is_ok() { Err(CallError::Unknown("the reply was lost".into())) } else { result }
-                }
-            };
-        }
-        self.carry_out(process, call)
-    }
-
-    fn note_lost(&mut self, process: usize, call: &ApiCall, committed: bool) -> CallResult {
-        self.note(process, call, committed);
-        Err(CallError::Unknown("time-out".into()))
-    }
-
     fn note(&mut self, process: usize, call: &ApiCall, committed: bool) {
         let intents = self.incidents.values().filter(|i| i.status.intent.is_some()).count();
         let base = Act {
@@ -78,7 +57,7 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, process: usize, call: &ApiCall) -> CallResult {
+    pub fn carry_out(&mut self, process: usize, call: &ApiCall) -> CallResult {
         match call {
             ApiCall::ReadIncident { name } => Ok(Reply::Incident(self.read_incident(name))),
             ApiCall::ListIncidents => {
@@ -112,6 +91,8 @@ impl World {
                 memory_limits: [("coredns".to_owned(), self.template.1)].into(),
                 memory_owner: self.owner.clone(),
                 replicas_owner: self.owner.clone(),
+                // Nobody else scales here.
+                scaled_by_us: true,
             }))),
             ApiCall::Evict { uid, resource_version, dry_run, .. } => {
                 self.evict(process, call, uid, resource_version, *dry_run)
@@ -193,10 +174,9 @@ impl World {
 
     /// A want of a coordinator that the API server answers.
     pub fn grant(&mut self, want: &Wants) -> Option<(Written, bool)> {
-        let unlucky = self.rng.u32(0..1000) < self.trouble;
         match want {
             Wants::OpenIncident { name, spec, status } => {
-                let fresh = !unlucky && !self.incidents.contains_key(name);
+                let fresh = !self.incidents.contains_key(name);
                 if fresh {
                     let version = self.next_version();
                     let stored = Stored { uid: name.clone(), version, spec: spec.clone(), status: (**status).clone() };
@@ -208,7 +188,6 @@ impl World {
                 let version = self.next_version();
                 let mut done = false;
                 if let Some(stored) = self.incidents.get_mut(name)
-                    && !unlucky
                     && stored.version.to_string() == *resource_version
                 {
                     stored.status = (**status).clone();
@@ -222,15 +201,13 @@ impl World {
                 Some((Written::Incident(name.clone()), true))
             }
             Wants::WriteOrders { node, orders } => {
-                if !unlucky {
-                    for request in &orders.requests {
-                        self.asked.entry(request.id.clone()).or_default().nodes.insert(node.clone());
-                    }
-                    if let Some(agent) = self.agents.get_mut(node) {
-                        agent.orders = (**orders).clone();
-                    }
+                for request in &orders.requests {
+                    self.asked.entry(request.id.clone()).or_default().nodes.insert(node.clone());
                 }
-                Some((Written::Orders(node.clone()), !unlucky))
+                if let Some(agent) = self.agents.get_mut(node) {
+                    agent.orders = (**orders).clone();
+                }
+                Some((Written::Orders(node.clone()), true))
             }
             // Whether nodes are ready is never known here: that must cost nothing but time.
             Wants::ReadNode(_)

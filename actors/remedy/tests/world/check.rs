@@ -22,7 +22,7 @@ pub fn witnesses_and_a_good_pod(world: &World) {
     for act in world.acts.iter().filter(|a| a.what == "evict") {
         let pod = act.pod.clone().unwrap();
         let expected = world.nodes.len();
-        let need = expected.min(expected.div_ceil(20).clamp(3, 16));
+        let need = expected.min(expected.div_ceil(20).clamp(3, 12));
         let corroborated = world.asked.values().any(|asked| {
             let fresh: Vec<_> = asked.answers.iter().filter(|(_, at, ..)| recent(*at, act.at.mono)).collect();
             let failing: Vec<_> = fresh.iter().filter(|(_, _, bad, _)| bad.contains_key(&pod)).collect();

@@ -21,14 +21,11 @@ pub struct Process {
     pub leading_since: Option<Mono>,
     pub lease: LeaseState,
     pub told_switch: Option<KillSwitch>,
-    pub told_paused: bool,
     pub view: Option<Arc<ClusterView>>,
-    /// Views wait here for the lag to pass.
+    /// Views wait here until they are as old as a watch's.
     pub views: Vec<(Mono, Arc<ClusterView>)>,
-    pub lag: Duration,
     /// Requests under way: when their results arrive.
     pub results: Vec<(Mono, u64, ApiCall, CallResult)>,
-    pub cut_off: bool,
     /// Every request that touched CoreDNS, with the state in which it was made.
     pub touched: Vec<Touch>,
     /// When a plan was told, and whether the view it came from was complete.
@@ -46,6 +43,7 @@ pub struct Process {
 
 #[derive(Clone, Debug)]
 pub struct Touch {
+    #[expect(dead_code, reason = "shown where an invariant is broken")]
     pub at: Mono,
     pub call: ApiCall,
     pub may_act: bool,
@@ -55,6 +53,9 @@ pub struct Touch {
     pub leading_for: Duration,
     pub up_for: Duration,
 }
+
+/// A view is this old when it is told.
+const LAG: Duration = Duration::from_millis(500);
 
 impl World {
     pub fn start_process(&mut self) {
@@ -68,12 +69,9 @@ impl World {
             leading_since: None,
             lease: LeaseState::default(),
             told_switch: None,
-            told_paused: false,
             view: None,
             views: vec![],
-            lag: Duration::from_millis(500),
             results: vec![],
-            cut_off: false,
             touched: vec![],
             plans: vec![],
             told_complete: false,
@@ -95,12 +93,11 @@ impl World {
     pub fn lease_step(&mut self) {
         let now = self.now.mono;
         let (holder, until) = self.lease;
-        let renews = self.processes.get(holder).is_some_and(|p| p.alive && !p.cut_off);
+        let renews = self.processes.get(holder).is_some_and(|p| p.alive);
         if renews {
             self.lease.1 = now + Duration::from_secs(15);
         } else if now >= until
-            && let Some(next) =
-                (0..self.processes.len()).find(|n| self.processes[*n].alive && !self.processes[*n].cut_off)
+            && let Some(next) = (0..self.processes.len()).find(|n| self.processes[*n].alive)
         {
             self.lease = (next, now + Duration::from_secs(15));
         }
@@ -119,7 +116,7 @@ impl World {
             let process = &mut self.processes[n];
             let mut inputs: Vec<Told> = vec![];
             let mut orders: Vec<Input> = vec![];
-            let renewed = holder == n && !process.cut_off;
+            let renewed = holder == n;
             let lease = LeaseState {
                 identity: process.identity.clone(),
                 leading: renewed || process.lease.act_until.is_some_and(|u| now.mono < u + Duration::from_secs(5)),
@@ -132,11 +129,10 @@ impl World {
             inputs.push(Told::Lease(lease.clone()));
             orders.push(Input::Lease(lease));
             process.told_switch = Some(self.switch);
-            process.told_paused = self.paused_file;
-            inputs.extend([Told::KillSwitch(self.switch), Told::PausedHere(self.paused_file)]);
-            orders.extend([Input::KillSwitch(self.switch), Input::PausedHere(self.paused_file)]);
-            if let Some(view) = view.as_ref().filter(|_| !process.cut_off) {
-                process.views.push((now.mono + process.lag, Arc::clone(view)));
+            inputs.extend([Told::KillSwitch(self.switch), Told::PausedHere(false)]);
+            orders.extend([Input::KillSwitch(self.switch), Input::PausedHere(false)]);
+            if let Some(view) = &view {
+                process.views.push((now.mono + LAG, Arc::clone(view)));
             }
             while process.views.first().is_some_and(|(at, _)| *at <= now.mono) {
                 let (_, view) = process.views.remove(0);
@@ -193,7 +189,6 @@ impl World {
                 Wants::Record { record, .. } => {
                     self.processes[n].log.push((now.mono, format!("{:?} {}", record.outcome, record.detail)));
                 }
-                _ if self.processes[n].cut_off => {}
                 _ => {
                     if let Some((what, done)) = self.grant(&want) {
                         self.tell_coordinator(n, Told::Wrote { what, done });
@@ -228,7 +223,7 @@ impl World {
                 at: now.mono,
                 call: call.clone(),
                 may_act: process.lease.may_act(now.mono),
-                switch_allows: process.told_switch.is_some_and(|s| s.allows(now.mono)) && !process.told_paused,
+                switch_allows: process.told_switch.is_some_and(|s| s.allows(now.mono)),
                 complete_ago: process.complete_at.map_or(Duration::MAX, |at| now.mono.since(at)),
                 quorum_ago: process.quorum_at.map_or(Duration::MAX, |at| now.mono.since(at)),
                 leading_for: process.leading_since.map_or(Duration::ZERO, |at| now.mono.since(at)),
@@ -236,11 +231,7 @@ impl World {
             };
             process.touched.push(touch);
         }
-        let result = if self.processes[n].cut_off {
-            Err(nameward_remedy::shared::call::CallError::Unknown("cut off".into()))
-        } else {
-            self.perform(n, &call)
-        };
+        let result = self.carry_out(n, &call);
         let takes = Duration::from_millis(500 * self.rng.u64(1..4));
         self.processes[n].results.push((now.mono + takes, id, call, result));
         if self.processes[n].die_at_call == Some(self.processes[n].calls) {

@@ -48,9 +48,9 @@ fn answer(path: &str) -> Option<Value> {
         "/api/v1/namespaces/default/services/kubernetes" => {
             json!({"metadata": {"name": "kubernetes"}, "spec": {"clusterIPs": ["10.96.0.1"]}})
         }
-        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices" => {
-            list(json!([{"metadata": {"name": "kubernetes"},
-            "addressType": "IPv4", "endpoints": [{"addresses": ["172.30.0.254"]}], "ports": [{"name": "https", "port": 6443}]}]))
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes" => {
+            json!({"metadata": {"name": "kubernetes"},
+            "addressType": "IPv4", "endpoints": [{"addresses": ["172.30.0.254"]}], "ports": [{"name": "https", "port": 6443}]})
         }
         _ => return None,
     })

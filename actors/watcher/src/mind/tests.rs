@@ -235,6 +235,7 @@ fn coordinator() -> (WatcherMind, Vec<Tell>) {
         Input::Deployments(snapshot::<Deployment>(&deployment)),
         Input::Budgets(snapshot(&budgets)),
         Input::Nodes(snapshot(&nodes)),
+        Input::Namespaces(Arc::default()),
         Input::Agents(snapshot(&agents)),
         Input::Incidents(Arc::default()),
     ] {
@@ -276,6 +277,29 @@ fn the_coordinator_sees_the_whole_cluster() {
 }
 
 #[test]
+fn what_an_evicted_or_finished_pod_leaves_is_no_pod() {
+    for (phase, listed) in [("Running", 3), ("Pending", 3), ("Failed", 2), ("Succeeded", 2)] {
+        let (mut mind, _) = coordinator();
+        let mut pods = file("iptables/api.coredns-pods.json");
+        let mut left = pods["items"][0].clone();
+        left["metadata"]["name"] = json!("coredns-left");
+        left["metadata"]["uid"] = json!("left");
+        left["status"]["phase"] = json!(phase);
+        left["status"]["reason"] = json!("Evicted");
+        left["status"]["conditions"] = json!([{"type": "Ready", "status": "False"}]);
+        pods["items"].as_array_mut().unwrap().push(left.clone());
+        let told = step(&mut mind, 10, Input::DnsPods(snapshot(&pods)));
+        let view = &views(&told).pop().unwrap_or_else(|| views(&step(&mut mind, 20, Input::Tick))[0].clone());
+        assert_eq!((view.pods.len(), view.coredns.len()), (listed, listed), "{phase}");
+        assert_eq!(view.budgets[0].matches.len(), listed, "{phase}");
+        // Nor does the agent of its node tell of it.
+        let told = step(&mut mind, 21, Input::LocalPods(snapshot(&json!({"items": [left]}))));
+        let told = told.iter().any(|tell| matches!(tell, Tell::Coredns(states) if !states.is_empty()));
+        assert_eq!(told, listed == 3, "{phase}");
+    }
+}
+
+#[test]
 fn a_rollout_is_seen_and_mere_unavailability_is_none() {
     let (mut mind, _) = coordinator();
     let mut deployment = file("iptables/api.coredns-deployment.json");
@@ -296,6 +320,38 @@ fn a_pod_that_asks_to_be_left_alone_is_marked() {
     let told = step(&mut mind(Role::Agent), 1, Input::LocalPods(snapshot(&list)));
     let ignored = told.iter().filter(|t| matches!(t, Tell::Pod(PodChanged::Applied(pod)) if pod.ignored)).count();
     assert_eq!(ignored, 1);
+}
+
+#[test]
+fn a_namespace_that_asks_to_be_left_alone_is_known_by_the_coordinator_and_obeyed_by_the_agent() {
+    let (mut mind, _) = coordinator();
+    let namespace = |name: &str, annotation: serde_json::Value| json!({"metadata": {"name": name, "annotations": {"nameward.dev/ignore": annotation, "other": "x"}}});
+    let list = json!({"items": [namespace("shop", json!("true")), namespace("back", json!("false")),
+        {"metadata": {"name": "kube-system"}}]});
+    let told = step(&mut mind, 10, Input::Namespaces(snapshot(&list)));
+    assert_eq!(views(&told)[0].ignored_namespaces, ["shop"]);
+    assert_eq!(views(&told)[0].selector.get("k8s-app").map(String::as_str), Some("kube-dns"));
+
+    let (mut mind, told) = ready(Role::Agent);
+    let pods = |told: &[Tell]| -> Vec<(String, bool)> {
+        let pod = |tell: &Tell| match tell {
+            Tell::Pod(PodChanged::Applied(pod)) => Some((pod.key.namespace.clone(), pod.ignored)),
+            _ => None,
+        };
+        told.iter().filter_map(pod).collect()
+    };
+    let namespaces: std::collections::BTreeSet<String> = pods(&told).into_iter().map(|(of, _)| of).collect();
+    let left_alone = namespaces.first().unwrap().clone();
+    let concerned = pods(&told).iter().filter(|(of, ignored)| *of == left_alone && !ignored).count();
+    assert!(concerned > 0);
+    let orders = |names: &[&str]| {
+        let spec = json!({"ignoredNamespaces": names});
+        Input::OwnAgent(snapshot(&json!({"metadata": {"name": "node1"}, "spec": spec})))
+    };
+    let told = step(&mut mind, 20, orders(&[&left_alone]));
+    assert_eq!(pods(&told), vec![(left_alone.clone(), true); concerned], "{told:?}");
+    assert_eq!(pods(&step(&mut mind, 21, orders(&[&left_alone]))), []);
+    assert_eq!(pods(&step(&mut mind, 22, orders(&[]))), vec![(left_alone, false); concerned]);
 }
 
 #[test]

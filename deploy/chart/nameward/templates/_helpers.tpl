@@ -24,6 +24,36 @@ app.kubernetes.io/component: {{ . }}
 {{ .Values.agent.paths.cniResults | default (eq .Values.agent.runtime "docker" | ternary "/var/lib/cni/cache/results" "/var/lib/cni/results") }}
 {{- end }}
 
+{{/* Validations: of what containers may use, memory limits are raised alone. Arguments: the containers now; as they were; what is asked
+     first, if anything. */}}
+{{- define "nameward.limits" -}}
+{{- $now := index . 0 -}}
+{{- $was := index . 1 -}}
+{{- $first := "" -}}
+{{- if gt (len .) 2 }}{{ $first = index . 2 }}{{ end -}}
+- expression: >-
+    {{ $first }}{{ $now }}.all(c, {{ $was }}.exists(o, o.name == c.name &&
+    has(c.resources) == has(o.resources) && (!has(c.resources) || has(c.resources.limits) == has(o.resources.limits))))
+  message: the coordinator adds and removes no limits of a container
+- expression: >-
+    {{ $first }}{{ $now }}.all(c, !has(c.resources) || !has(c.resources.limits) ||
+    {{ $was }}.exists(o, o.name == c.name && c.resources.limits.all(k, k in o.resources.limits &&
+    (c.resources.limits[k] == o.resources.limits[k] || k == 'memory'))
+    && o.resources.limits.all(k, k in c.resources.limits)))
+  message: of a container's limits the coordinator changes the one of memory alone
+- expression: >-
+    {{ $first }}{{ $now }}.all(c, !has(c.resources) || !has(c.resources.limits) || !('memory' in c.resources.limits) ||
+    {{ $was }}.exists(o, o.name == c.name &&
+    !quantity(c.resources.limits['memory']).isLessThan(quantity(o.resources.limits['memory']))))
+  message: the coordinator lowers no memory limit
+{{- range list "requests" "claims" }}
+- expression: >-
+    {{ $first }}{{ $now }}.all(c, !has(c.resources) || {{ $was }}.exists(o, o.name == c.name &&
+    has(c.resources.{{ . }}) == has(o.resources.{{ . }}) && (!has(c.resources.{{ . }}) || c.resources.{{ . }} == o.resources.{{ . }})))
+  message: the coordinator does not change {{ . }} of a container
+{{- end }}
+{{- end }}
+
 {{/* A setting's environment variable, from its key. */}}
 {{- define "nameward.settings" -}}
 {{- range $key, $value := .Values.settings }}

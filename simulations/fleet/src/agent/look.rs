@@ -85,7 +85,10 @@ impl World {
             agent.examined.clone_from(&found.examined);
             tells.push(DiagnosisTells::Examined(found.examined));
         }
-        tells.push(DiagnosisTells::Matrix(found.matrix));
+        if agent.matrix.as_ref() != Some(&found.matrix) {
+            agent.matrix = Some(found.matrix.clone());
+            tells.push(DiagnosisTells::Matrix(found.matrix));
+        }
         for tell in tells {
             if matches!(tell, DiagnosisTells::Stands(_) | DiagnosisTells::Ended { .. }) {
                 self.trace.line(self.now, &self.nodes[n].name, || match &tell {
@@ -244,6 +247,7 @@ impl Found {
                 good: if good { count } else { 0 },
                 bad: if good { 0 } else { count },
                 outcome: (!good).then_some(OutcomeKind::Timeout),
+                latency_us: None,
             });
         }
     }

@@ -38,6 +38,7 @@ impl World {
         let boot = format!("boot-{}", machine.boot);
         let (entries, void): (Vec<Entry>, Vec<Entry>) =
             machine.journal.values().cloned().partition(|entry| entry.boot == boot);
+        let entries = if self.sabotage == Sabotage::JournalUnread { Vec::new() } else { entries };
         let found = Ok(Found { entries, damaged: 0, void: void.len() });
         self.tell_node(n, NodeInput::Journal { boot, found });
     }
@@ -92,6 +93,7 @@ impl World {
             }
             Job::Read(change) => JobResult::Image(self.image(n, &change)),
             Job::Journal(entries) => {
+                self.check_overwritten(n, &entries);
                 if self.sabotage != Sabotage::NoJournal {
                     let known = entries.into_iter().map(|entry| (entry.id, entry));
                     self.agents[n].machine.journal.extend(known);
@@ -100,6 +102,33 @@ impl World {
             }
             Job::Apply { change, before } => JobResult::Image(self.apply(n, &change, &before)),
             Job::Undo { change, before, wrote } => JobResult::Undone(self.undo(n, &change, &before, &wrote)),
+        }
+    }
+
+    /// I16: what stands open in the journal is ended, never written over as if it had not been.
+    fn check_overwritten(&mut self, n: usize, entries: &[Entry]) {
+        let journal = &self.agents[n].machine.journal;
+        let lost = entries.iter().find(|entry| {
+            let known = journal.get(&entry.id);
+            known
+                .is_some_and(|known| known.state.open() && known.boot == entry.boot && known.began_ms != entry.began_ms)
+        });
+        if let Some(lost) = lost {
+            let says = format!("node {n} writes entry {} of its journal over one that is open", lost.id);
+            self.violate(Invariant::I16, says);
+        }
+    }
+
+    /// I16, at the end: nothing is left open on a machine whose agent has had the time for it.
+    pub(crate) fn check_journals(&mut self) {
+        for n in 0..self.agents.len() {
+            let agent = &self.agents[n];
+            let boot = format!("boot-{}", agent.machine.boot);
+            let open = agent.machine.journal.values().find(|entry| entry.boot == boot && entry.state.open());
+            if let Some(open) = open.filter(|_| agent.alive && !self.nodes[n].down) {
+                let says = format!("node {n} left entry {} of its journal open: {:?}", open.id, open.change);
+                self.violate(Invariant::I16, says);
+            }
         }
     }
 

@@ -65,6 +65,7 @@ impl World {
                 if !dry_run {
                     self.stats.others += 1;
                     self.happen(crate::fault::Fault::Scale(*to));
+                    self.api.workload.scaled_by_us = true;
                 }
                 Ok(Reply::Accepted)
             }
@@ -94,6 +95,7 @@ impl World {
             memory_limits: [("coredns".to_owned(), workload.limit)].into(),
             memory_owner: workload.memory_owner.clone(),
             replicas_owner: workload.replicas_owner.clone(),
+            scaled_by_us: workload.scaled_by_us,
         }
     }
 

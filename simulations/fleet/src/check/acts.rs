@@ -13,6 +13,8 @@ use crate::world::World;
 const LATE: Duration = Duration::from_secs(5);
 /// For the steps between an intent and its act.
 const STEPS: Duration = Duration::from_secs(60);
+/// A pod that is missed for a shorter time need not show in any view; a template's rollout shows by its pods afterwards.
+const SHOWN: Duration = Duration::from_secs(6);
 /// The breaker after an act that made things worse.
 const BREAKER: Duration = Duration::from_secs(600);
 
@@ -143,8 +145,9 @@ impl World {
     /// An undo goes back to what stood before, and never below what the history set.
     fn check_lowered(&mut self, act: &Act, to: u32) {
         let before = act.intent.as_ref().and_then(|(_, intent)| intent.to);
-        if before != Some(u64::from(to)) || self.api.workload.replicas != to + 1 {
-            let stands = self.api.workload.replicas;
+        let workload = &self.api.workload;
+        if before != Some(u64::from(to)) || workload.replicas != to + 1 || !workload.scaled_by_us {
+            let stands = workload.replicas;
             self.violate(
                 Invariant::I4,
                 format!("replicas are lowered from {stands} to {to}; the intent says {before:?}"),
@@ -190,7 +193,15 @@ impl World {
             self.violate(Invariant::I13, format!("an act {left} s before the breaker closes"));
         }
         let well_before = self.well();
-        self.check.done.push(Done { at: self.now, p, kind, incident: mine, well_before, verified: false });
+        self.check.done.push(Done {
+            at: self.now,
+            p,
+            kind,
+            incident: mine,
+            well_before,
+            verified: false,
+            judged: false,
+        });
         if kind == Kind::Evict
             && let Some((_, intent)) = &act.intent
             && let Some(uid) = intent.subject.uid.clone()
@@ -224,7 +235,7 @@ impl World {
         self.api.active().filter(|pod| pod.well() && self.nodes[pod.node].works()).count()
     }
 
-    /// The truth changed: who is well, and whether a rollout is under way.
+    /// The truth changed: who is well.
     pub(crate) fn note_truth(&mut self) {
         let (now, well) = (self.now, self.well());
         if self.check.well.last().is_none_or(|(_, last)| *last != well) {
@@ -233,20 +244,41 @@ impl World {
                 self.check.well.drain(..2048);
             }
         }
-        let rolling = self.api.rollout().is_some();
-        if rolling || self.check.rolling {
+    }
+
+    /// Pods or the workload changed: whether a rollout is under way, or has just ended.
+    pub(super) fn note_rollout(&mut self) {
+        let (now, workload) = (self.now, &self.api.workload);
+        let older = self.api.active().any(|pod| pod.revision != workload.revision);
+        let fewer = self.api.updated() < workload.replicas;
+        let shown = self.check.rolling.is_some_and(|since| now.since(since) >= SHOWN);
+        if older || self.check.older || shown {
             self.check.rollout = Some(now);
         }
-        self.check.rolling = rolling;
+        self.check.older = older;
+        self.check.rolling = (older || fewer).then(|| self.check.rolling.unwrap_or(now));
+    }
+
+    /// The last moment of a rollout that a process could know of.
+    pub(super) fn last_rollout(&self) -> Option<Mono> {
+        let stands = self.check.rolling.map(|since| since + SHOWN).filter(|at| *at <= self.now);
+        self.check.rollout.max(stands)
     }
 
     /// I13: an act after which fewer pods are well, all through the time in which it is verified, opens the breaker.
     pub(super) fn check_breaker(&mut self) {
         let verify = self.spec.config.remedy.verify_within.0;
-        let Some(last) = self.check.done.last() else { return };
+        let Some(last) = self.check.done.last().filter(|last| !last.judged) else { return };
         let p = last.p;
         let (from, until) = (last.at + Duration::from_secs(20), last.at + self.true_span(p, verify));
-        if last.verified || self.now < until || self.check.breaker.is_some_and(|open| open > last.at) {
+        if self.now < until + Duration::from_secs(30) {
+            return;
+        }
+        if let Some(last) = self.check.done.last_mut() {
+            last.judged = true;
+        }
+        let Some(last) = self.check.done.last() else { return };
+        if last.verified || self.check.breaker.is_some_and(|open| open > last.at) {
             return;
         }
         let before = last.well_before;
@@ -254,7 +286,7 @@ impl World {
         let during = self.check.well.iter().filter(|(at, _)| *at > from && *at <= until + Duration::from_secs(30));
         let most = during.map(|(_, well)| *well).max().unwrap_or(at_start).max(at_start);
         // The verification's own minds may have seen one pod more than the truth: a margin of none is enough only if it is clear.
-        if most < before && self.now >= until + Duration::from_secs(30) {
+        if most < before {
             self.check.breaker = Some(until + BREAKER.mul_f64(0.74));
         }
     }

@@ -44,7 +44,7 @@ impl World {
     pub(super) fn check_evidence(&mut self, p: usize, act: &Act, pod: &PodUid) {
         let span = self.true_span(p, FRESH) + WAY;
         let expected = self.expected();
-        let need = expected.min(expected.div_ceil(20).clamp(3, 16));
+        let need = expected.min(expected.div_ceil(20).clamp(3, 12));
         let own = self.api.pods.iter().find(|known| known.uid == *pod).map(|known| known.node);
         let mut best = (0, 0, false, 0);
         let mut unvouched = 0;

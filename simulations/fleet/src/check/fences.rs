@@ -89,7 +89,7 @@ impl World {
             }
             _ => {}
         }
-        if let Some(rollout) = self.check.rollout.filter(|at| !frozen && *at <= good && now.since(*at) + SWITCH < cool)
+        if let Some(rollout) = self.last_rollout().filter(|at| !frozen && *at <= good && now.since(*at) + SWITCH < cool)
         {
             let ago = now.since(rollout).as_secs();
             self.violate(Invariant::I12, format!("process {p} acts {ago} s after a rollout"));

@@ -4,6 +4,7 @@ use nameward_messages::plan::IncidentPhase;
 use nameward_messages::remedy::{RemedyOutcome, RemedyRecord};
 
 use super::Invariant;
+use crate::process::ProcessEvent;
 use crate::sabotage::Sabotage;
 use crate::world::World;
 
@@ -22,7 +23,8 @@ impl World {
             self.note_verified(incident);
         }
         if self.sabotage == Sabotage::NoBreaker && record.outcome == RemedyOutcome::Ineffective {
-            self.panic(p, false);
+            // What it wrote of it is in its view by then.
+            self.push_process(p, std::time::Duration::from_secs(2), ProcessEvent::Forget);
         }
     }
 
@@ -37,7 +39,19 @@ impl World {
         })
     }
 
+    /// No incident is open, or waits for anything.
+    pub(crate) fn incidents_rest(&self) -> bool {
+        self.api.incidents.values().all(|incident| {
+            let status = &incident.status;
+            let left = matches!(status.phase, IncidentPhase::Resolved | IncidentPhase::Escalated);
+            left && status.intent.is_none() && status.added.is_none()
+        })
+    }
+
     pub(crate) fn check_end(&mut self) {
+        if self.spec.must_settle {
+            self.check_journals();
+        }
         if self.spec.must_settle && !self.healthy() && !self.person_called() {
             let open: Vec<String> = self
                 .api

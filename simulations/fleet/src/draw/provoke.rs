@@ -17,7 +17,8 @@ pub(super) fn provoke(spec: &mut Spec, rng: &mut fastrand::Rng) {
     // A pod that falls sick at 120 s is acted on at about 170 s.
     let about = |rng: &mut fastrand::Rng| rng.u64(155..185);
     let mut faults: Vec<(u64, Fault)> = match spec.sabotage {
-        Sabotage::None => return,
+        // What is taken away in a named scenario alone.
+        Sabotage::None | Sabotage::EveryNodesTurn => return,
         Sabotage::OneSickNode => {
             (0..nodes / 2 + 1).map(|n| (120, Fault::NodeSick(n, Cause::ForwardPolicyDrop))).collect()
         }
@@ -40,6 +41,11 @@ pub(super) fn provoke(spec: &mut Spec, rng: &mut fastrand::Rng) {
             let blind = (0..spec.coordinators).map(|p| (205, Fault::BreakWatch(p, Duration::from_secs(600))));
             blind.chain([(165, Fault::Needs(300 * MI))]).collect()
         }
+        Sabotage::JournalUnread => {
+            // Every job of a repair may be the agent's last.
+            spec.job_deaths = 400;
+            vec![(120, Fault::NodeSick(rng.usize(0..nodes), Cause::IpForwardOff))]
+        }
         Sabotage::NoJournal => vec![(120, Fault::NodeSick(rng.usize(0..nodes), Cause::IpForwardOff))],
         Sabotage::NoOwnerNoCap => {
             spec.memory_owner = Some("argocd-controller".to_owned());
@@ -51,7 +57,11 @@ pub(super) fn provoke(spec: &mut Spec, rng: &mut fastrand::Rng) {
     };
     match spec.sabotage {
         Sabotage::FreshReports => faults.push((860, Fault::PodSick(0, DEAD))),
-        Sabotage::OneSickNode | Sabotage::NoOwnerNoCap | Sabotage::NobodyIsCalled | Sabotage::NoJournal => {}
+        Sabotage::OneSickNode
+        | Sabotage::NoOwnerNoCap
+        | Sabotage::NobodyIsCalled
+        | Sabotage::NoJournal
+        | Sabotage::JournalUnread => {}
         _ => faults.push((120, Fault::PodSick(0, DEAD))),
     }
     // Nothing else happens, but for a little bad luck.

@@ -31,6 +31,7 @@ fn rows(uid: &str, says: Says) -> Vec<MatrixRow> {
         good: if fails { 0 } else { count },
         bad: if fails { count } else { 0 },
         outcome: None,
+        latency_us: None,
     };
     vec![
         row(Transport::Udp, VantageKind::Host, 1, deaf),
@@ -57,6 +58,11 @@ fn pod(uid: &str, ready: bool) -> DnsPodView {
 
 /// `says[n]`: what node n+1 says of the suspect `a` and of the other pod `b`; `None`: no answer.
 fn judge(says: &[Option<(Says, Says)>], other_ready: bool) -> Result<Agreement, Doubt> {
+    judge_in(u32::try_from(says.len()).unwrap(), says, other_ready)
+}
+
+/// The same in a cluster where so many nodes are expected to speak.
+fn judge_in(expected: u32, says: &[Option<(Says, Says)>], other_ready: bool) -> Result<Agreement, Doubt> {
     let view = ClusterView { pods: vec![pod("a", true), pod("b", other_ready)], ..ClusterView::default() };
     let names: Vec<NodeName> = (1..=says.len()).map(|n| NodeName(format!("node{n}"))).collect();
     let answer = |(name, said): (&NodeName, &Option<(Says, Says)>)| {
@@ -65,7 +71,6 @@ fn judge(says: &[Option<(Says, Says)>], other_ready: bool) -> Result<Agreement, 
         Some((name.clone(), RequestAnswer { id: "q".into(), rows }))
     };
     let answers: BTreeMap<NodeName, RequestAnswer> = names.iter().zip(says).filter_map(answer).collect();
-    let expected = u32::try_from(names.len()).unwrap();
     let asked: BTreeSet<NodeName> = names.into_iter().collect();
     corroborate(&view, &"a".into(), &"node1".into(), &asked, &answers, expected)
 }
@@ -86,6 +91,22 @@ fn agreement_needs_every_part_of_the_evidence() {
     let from_hosts = Some((Deaf(0), Well));
     let one = Some((Deaf(1), Well));
     assert_eq!(judge(&[one, from_hosts, from_hosts], true), Err(Doubt::TooFewNamespaces { fail: 1 }));
+}
+
+#[test]
+fn in_a_large_cluster_a_few_that_are_silent_or_lie_stop_no_eviction_and_more_do() {
+    use super::super::quorum::ASKED;
+    let (deaf, lies) = (Some((Deaf(2), Well)), Some((Well, Well)));
+    // Of sixteen that are asked, how many are silent, and how many say that it is well.
+    for (silent, lying, agreed) in
+        [(0, 0, true), (1, 0, true), (0, 1, true), (2, 2, true), (4, 0, true), (5, 0, false), (0, 5, false)]
+    {
+        let mut says = vec![deaf; ASKED];
+        says.iter_mut().rev().take(silent).for_each(|said| *said = None);
+        says.iter_mut().skip(1).take(lying).for_each(|said| *said = lies);
+        let judged = judge_in(5000, &says, true);
+        assert_eq!(judged.is_ok(), agreed, "{silent} silent, {lying} lie: {judged:?}");
+    }
 }
 
 #[test]

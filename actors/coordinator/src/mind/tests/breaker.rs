@@ -80,15 +80,6 @@ fn a_storm_in_one_zone_leaves_the_others_their_permits() {
     assert!(summary.contains("zone a"), "{summary}");
 }
 
-#[test]
-fn two_nodes_are_no_storm_however_small_the_cluster() {
-    let mut rig = acting(4, |_| {});
-    rig.claim(1, Cause::IpForwardOff, &node_subject(1));
-    rig.claim(2, Cause::IpForwardOff, &node_subject(2));
-    rig.pass(15);
-    assert_eq!((permitted(&rig).len(), rig.phases().len()), (4, 2));
-}
-
 fn proxy(node: &str) -> ProxyPod {
     ProxyPod {
         key: ObjectKey::new("kube-system", format!("kube-proxy-{node}")),

@@ -56,6 +56,7 @@ fn rows(pod: &str, udp: bool) -> Vec<MatrixRow> {
         good: if good { 2 } else { 0 },
         bad: if good { 0 } else { 2 },
         outcome: None,
+        latency_us: None,
     };
     use {Transport::Tcp, Transport::Udp, VantageKind::Host, VantageKind::Pod};
     vec![row(Udp, Host, udp), row(Udp, Pod, udp), row(Tcp, Host, true), row(Tcp, Pod, true)]

@@ -76,6 +76,7 @@ fn rows(pod: &str, udp: bool) -> Vec<nameward_messages::report::MatrixRow> {
         good: if good { count } else { 0 },
         bad: if good { 0 } else { count },
         outcome: None,
+        latency_us: None,
     };
     vec![row(Udp, Host, 1, udp), row(Udp, Pod, 2, udp), row(Tcp, Host, 1, true), row(Tcp, Pod, 2, true)]
 }
@@ -372,22 +373,80 @@ fn a_raise_of_memory_that_made_things_worse_opens_the_breaker() {
 }
 
 #[test]
-fn a_rollout_that_no_view_shows_begins_the_cool_down_anew() {
-    let changes: [fn(&mut ClusterView); 2] = [
-        |view| view.workload.as_mut().unwrap().generation += 1,
-        |view| view.pods[1] = pod("c", "node2", Some(170 * MI)),
+fn a_rollout_that_no_view_shows_begins_the_cool_down_anew_and_a_step_of_an_autoscaler_does_not() {
+    type Change = fn(&mut ClusterView);
+    fn new(name: &str, ready: bool, owner: Option<&str>) -> DnsPodView {
+        DnsPodView { ready, owner: owner.map(str::to_owned), ..pod(name, "node2", Some(170 * MI)) }
+    }
+    // What changes between two views; whether the eviction waits for a cool-down then.
+    let changes: [(&str, Change, bool); 7] = [
+        ("replaced", |view| view.pods[1] = new("c", true, None), true),
+        ("another ReplicaSet", |view| view.pods.push(new("c", false, Some("ReplicaSet/coredns-2"))), true),
+        ("the workload made anew", |view| view.workload.as_mut().unwrap().uid = "w2".into(), true),
+        (
+            "a DaemonSet's template",
+            |view| {
+                let workload = view.workload.as_mut().unwrap();
+                workload.generation += 1;
+                workload.kind = nameward_messages::cluster_view::WorkloadKind::DaemonSet;
+            },
+            true,
+        ),
+        ("a step of an autoscaler", |view| view.workload.as_mut().unwrap().generation += 1, false),
+        ("one that does not come up", |view| view.pods.push(new("c", false, None)), false),
+        ("one that went", |view| drop(view.pods.pop_if(|p| p.uid.as_str() == "extra")), false),
     ];
-    for change in changes {
-        let mut rig = until_asked();
+    for (what, change, waits) in changes {
+        let mut rig = acting();
+        rig.view.pods.push(new("extra", true, None));
+        rig.pass(90);
+        rig.claim(1, Cause::CorednsUdpDead, &Subject::pod(&key("a"), &"a".into()));
+        rig.pass(35);
+        assert!(asked(&rig, 1).is_some(), "{what}");
         change(&mut rig.view);
         rig.pass(1);
         answer(&mut rig, &["a"]);
         rig.pass(50);
-        assert!(plans(&rig).is_empty());
+        assert_eq!(plans(&rig).is_empty(), waits, "{what}");
         for _ in 0..60 {
             answer(&mut rig, &["a"]);
             rig.pass(1);
         }
-        assert_eq!(plans(&rig).len(), 1);
+        assert_eq!(plans(&rig).len(), 1, "{what}");
     }
+}
+
+#[test]
+fn pods_that_come_and_go_all_the_time_hold_shared_remedies_back_for_minutes_and_not_for_ever() {
+    // Once a minute the pod on node 2 is replaced: by one that becomes ready, by one that never does.
+    for ready in [true, false] {
+        let mut rig = acting();
+        rig.claim(1, Cause::CorednsUdpDead, &Subject::pod(&key("a"), &"a".into()));
+        let spare = |n: usize| DnsPodView { ready, ..pod(&format!("spare-{n}"), "node2", Some(170 * MI)) };
+        rig.view.pods.push(spare(0));
+        let mut planned = None;
+        for second in 1..900 {
+            if second % 30 == 0 {
+                rig.view.pods[2] = spare(second);
+            }
+            answer(&mut rig, &["a"]);
+            rig.pass(1);
+            planned = planned.or((!plans(&rig).is_empty()).then_some(second));
+        }
+        let planned = planned.expect("an eviction in the end");
+        let (least, most) = if ready { (120, 260) } else { (30, 60) };
+        assert!((least..=most).contains(&planned), "ready: {ready}, planned after {planned} s");
+    }
+}
+
+#[test]
+fn the_nodes_are_asked_about_pods_that_may_be_good_before_those_that_cannot() {
+    let mut rig = acting();
+    for n in 0..9 {
+        rig.view.pods.insert(1, DnsPodView { ready: false, ..pod(&format!("waits-{n}"), "node2", Some(170 * MI)) });
+    }
+    rig.claim(1, Cause::CorednsUdpDead, &Subject::pod(&key("a"), &"a".into()));
+    rig.pass(40);
+    let asked: Vec<&str> = rig.view.agents[0].orders.requests[0].pods.iter().map(|uid| uid.as_str()).collect();
+    assert_eq!((asked[0], asked[1], asked.len()), ("a", "b", 8), "{asked:?}");
 }

@@ -65,6 +65,16 @@ fn a_quota_that_runs_out_is_named_by_the_cgroup() {
     let world = late().both(quota(100, 50)).newest(quota(135, 83));
     assert_eq!(found(world), [(Cause::CorednsThrottled, Confidence::Certain)]);
     none_of(late().both(quota(100, 50)).newest(quota(115, 52)), Cause::CorednsThrottled);
+    // A burst of our own reading, in a process that is idle: one period, and throttled in it.
+    none_of(late().both(quota(100, 50)).newest(quota(101, 51)), Cause::CorednsThrottled);
+    // Throttled in most periods, and for no time to speak of.
+    let for_an_instant = |sample: &mut Sample| {
+        if let Reading::Read(figures) = &mut process(sample).cgroup {
+            figures.throttled_us = Some(50 * 90_000);
+        }
+    };
+    let short = late().both(quota(100, 50)).newest(quota(135, 83)).both(for_an_instant);
+    none_of(short, Cause::CorednsThrottled);
 }
 
 #[test]

@@ -51,11 +51,14 @@ pub(super) struct Tuple {
 }
 
 /// The transaction that begins the trace.
+///
+/// The kernel tries all of it, then answers in the order of the messages: each that it refuses, and each that asks for an answer
+/// (`nfnetlink_rcv_batch`, net/netfilter/nfnetlink.c). So the last one asks, and alone: what comes first is a refusal, or all was taken.
 pub(super) fn begin(tuple: Tuple) -> Vec<u8> {
     let family = family(tuple.to.ip());
     let mut messages = Messages::default();
     messages.batch(BATCH_BEGIN);
-    messages.add(NEW_TABLE, CREATE | EXCLUSIVE | ACK, family, &[text(1, TABLE), number(2, OWNER)].concat());
+    messages.add(NEW_TABLE, CREATE | EXCLUSIVE, family, &[text(1, TABLE), number(2, OWNER)].concat());
     for (chain, hook) in HOOKS {
         let at = [number(1, hook), number(2, u32::from_ne_bytes(PRIORITY.to_ne_bytes()))].concat();
         let body = [text(1, TABLE), text(3, chain), nested(4, &at), number(5, 1), text(7, "filter")].concat();
@@ -65,6 +68,7 @@ pub(super) fn begin(tuple: Tuple) -> Vec<u8> {
             messages.add(NEW_RULE, CREATE | APPEND, family, &body);
         }
     }
+    messages.ask();
     messages.batch(BATCH_END);
     messages.bytes
 }
@@ -190,6 +194,8 @@ fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
 struct Messages {
     bytes: Vec<u8>,
     count: u32,
+    /// Where the newest begins.
+    newest: usize,
 }
 
 impl Messages {
@@ -203,8 +209,17 @@ impl Messages {
         self.push(kind, 0, [0, 0, high, low], &[]);
     }
 
+    /// Asks for an answer to the newest.
+    fn ask(&mut self) {
+        // The flags stand behind the length and the kind.
+        if let Some(flags) = self.bytes.get_mut(self.newest + 6..).and_then(|rest| rest.first_chunk_mut::<2>()) {
+            *flags = (u16::from_ne_bytes(*flags) | ACK).to_ne_bytes();
+        }
+    }
+
     fn push(&mut self, kind: u16, flags: u16, inner: [u8; 4], body: &[u8]) {
         self.count += 1;
+        self.newest = self.bytes.len();
         let length = u32::try_from(20 + body.len()).unwrap_or(u32::MAX);
         self.bytes.extend(length.to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
@@ -214,5 +229,39 @@ impl Messages {
         self.bytes.extend([0; 4]);
         self.bytes.extend(inner);
         self.bytes.extend(body);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// The kind (without the subsystem) and the flags of each message.
+    fn headers(mut bytes: &[u8]) -> Vec<(u16, u16)> {
+        let mut found = Vec::new();
+        while let Some(length) = bytes.first_chunk().map(|length| u32::from_ne_bytes(*length)) {
+            let half = |at: usize| u16::from_ne_bytes(*bytes[at..].first_chunk().unwrap());
+            found.push((half(4) & 0xff, half(6)));
+            bytes = &bytes[usize::try_from(length).unwrap()..];
+        }
+        found
+    }
+
+    #[test]
+    fn only_the_last_of_a_transaction_asks_for_an_answer() {
+        let tuples = [("10.244.1.5:4000", "10.96.0.10:53"), ("[fd00::5]:4000", "[fd00::a]:53")];
+        for (from, to) in tuples {
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            for transport in [Transport::Udp, Transport::Tcp] {
+                let begun = headers(&begin(Tuple { transport, from, to }));
+                let asks: Vec<usize> = (0..begun.len()).filter(|n| begun[*n].1 & ACK != 0).collect();
+                assert_eq!(asks, [begun.len() - 2], "before the end of the transaction: {begun:?}");
+                assert_eq!(begun[begun.len() - 2].0, NEW_RULE);
+                assert_eq!((begun[0].0, begun[begun.len() - 1].0), (BATCH_BEGIN, BATCH_END));
+            }
+            let ended = headers(&end(to.ip()));
+            assert_eq!(ended.iter().map(|(_, flags)| flags & ACK != 0).collect::<Vec<_>>(), [false, true, false]);
+        }
     }
 }

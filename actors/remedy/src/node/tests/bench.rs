@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use nameward_messages::guarding::RefusalReason;
 use nameward_messages::probe::{Observation, Outcome};
 
 use nameward_kernel::repair::{Change, Image, RepairError, Seen, Undone};
@@ -26,7 +27,12 @@ pub(super) struct Rig {
     pub(super) jobs: VecDeque<(u64, Job)>,
     probes: VecDeque<ProbeRequest>,
     pub(super) told: Vec<RemedyRecord>,
+    pub(super) refused: Vec<RefusalReason>,
     pub(super) dns_good: bool,
+    /// The host is answered. If not, what pods lose says nothing of them.
+    pub(super) host_good: bool,
+    /// The last permit.
+    serial: u64,
     /// Somebody else changes what was just changed.
     pub(super) foreign: bool,
     pub(super) applied_at: Vec<u64>,
@@ -63,7 +69,10 @@ impl Rig {
             jobs: VecDeque::new(),
             probes: VecDeque::new(),
             told: vec![],
+            refused: vec![],
             dns_good: true,
+            host_good: true,
+            serial: 0,
             foreign: false,
             applied_at: vec![],
             undone: 0,
@@ -90,10 +99,12 @@ impl Rig {
 
     fn begin(&mut self, found: Found) {
         self.tell(Input::KillSwitch(KillSwitch::Off));
-        self.tell(Input::Orders(NodeOrders {
-            permit: Some(Permit { serial: 1, valid_s: 100_000 }),
-            ..NodeOrders::default()
-        }));
+        // What is found at the start is none; then it is renewed.
+        for serial in [self.serial, self.serial + 1] {
+            let permit = Some(Permit { serial, valid_s: 100_000, causes: Cause::ALL.to_vec() });
+            self.tell(Input::Orders(NodeOrders { permit, ..NodeOrders::default() }));
+        }
+        self.serial += 1;
         for namespace in facts::namespaces() {
             self.tell(Input::Namespace(NamespaceChanged::Found(namespace)));
         }
@@ -112,6 +123,21 @@ impl Rig {
         self.begin(found);
     }
 
+    /// The same while there is no coordinator: what is found in the orders is not renewed.
+    pub(super) fn restart_unrenewed(&mut self) {
+        self.restart();
+        self.mind = NodeMind::new(config());
+        let permit = Some(Permit { serial: self.serial, valid_s: 100_000, causes: Cause::ALL.to_vec() });
+        self.jobs = VecDeque::new();
+        self.tell(Input::KillSwitch(KillSwitch::Off));
+        self.tell(Input::Orders(NodeOrders { permit, ..NodeOrders::default() }));
+        for namespace in facts::namespaces() {
+            self.tell(Input::Namespace(NamespaceChanged::Found(namespace)));
+        }
+        self.tell(Input::Targets(Arc::new(facts::targets())));
+        self.tell(Input::Journal { boot: "b".into(), found: Ok(Found::default()) });
+    }
+
     pub(super) fn tell(&mut self, input: Input) {
         let mut out = vec![];
         self.steps += 1;
@@ -125,6 +151,7 @@ impl Rig {
                     self.jobs.push_back((task, job));
                 }
                 Output::Probe(request) => self.probes.push_back(request),
+                Output::Refused { reason, .. } => self.refused.push(reason),
             }
         }
     }
@@ -134,6 +161,16 @@ impl Rig {
         self.crashed |= self.crash_at == Some(self.points);
         self.points += 1;
         self.crashed
+    }
+
+    /// A question is on its way.
+    pub(super) fn waiting(&self) -> bool {
+        !self.probes.is_empty()
+    }
+
+    /// The fault comes back, as it was.
+    pub(super) fn spoil_again(&mut self) {
+        self.kernel = self.initial.clone();
     }
 
     /// Does one thing. `false`: nothing is left before `until`.
@@ -160,7 +197,8 @@ impl Rig {
                 port: 53,
                 // The host is well, but for what is the node's.
                 outcome: match item.path.vantage.kind() {
-                    nameward_messages::namespaces::VantageKind::Host => Outcome::Answered,
+                    nameward_messages::namespaces::VantageKind::Host if self.host_good => Outcome::Answered,
+                    nameward_messages::namespaces::VantageKind::Host => Outcome::Timeout,
                     nameward_messages::namespaces::VantageKind::Pod => outcome.clone(),
                 },
                 latency: Duration::from_millis(1),

@@ -73,7 +73,7 @@ proptest! {
                 1 => { rig.tell(Input::KillSwitch(KillSwitch::Off)); false }
                 2 => { rig.tell(Input::Orders(NodeOrders::default())); false }
                 3 => {
-                    let permit = Some(Permit { serial: seconds, valid_s: 600 });
+                    let permit = Some(Permit { serial: seconds, valid_s: 600, causes: Cause::ALL.to_vec() });
                     rig.tell(Input::Orders(NodeOrders { permit, ..NodeOrders::default() }));
                     false
                 }

@@ -158,6 +158,7 @@ pub(super) fn entry(id: u64, began_s: u64, state: State) -> Entry {
         wrote: Image::Value(1),
         state,
         worse: false,
+        care: false,
         began_ms: began_s * 1000,
         at: Now::at(Duration::from_secs(began_s)).wall,
     }

@@ -22,8 +22,8 @@ impl NodeMind {
             entries: Vec::new(),
             phase: Phase::Looking,
             job: None,
-            verdicts_before: BTreeSet::new(),
-            bad_before: u32::MAX,
+            before: None,
+            held: None,
             wake: now.mono + LOOK_EVERY,
         });
         let wanted = self.known().wanted_after();

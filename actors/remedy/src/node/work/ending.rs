@@ -5,22 +5,10 @@ use super::*;
 impl NodeMind {
     /// Asks, judges what was answered, and looks for what got worse.
     pub(super) fn verify(&mut self, now: Now, verifying: Verifying, out: &mut Vec<Output>) {
-        let (bad, verdicts) = (self.bad, self.verdicts());
+        let worse = self.worse();
+        let within = self.config.remedy.verify_within.0;
         let Some(work) = &mut self.work else { return };
-        let worse = if bad >= work.bad_before.saturating_add(WORSE_BY) {
-            Some(format!("{bad} paths fail, where {} did before", work.bad_before))
-        } else if work.verdict.is_some() {
-            let new = verdicts.iter().find(|key| {
-                !work.verdicts_before.contains(*key) && key.subject != work.subject && key.cause != Cause::Unexplained
-            });
-            new.map(|key| format!("{} on {} was not there before", key.cause, key.subject))
-        } else {
-            None
-        };
-        if let Some(what) = worse {
-            let why = format!("something got worse: {what}");
-            return self.take_back(now, why, true, out);
-        }
+        // What helped stays: taken back, it would put its fault back for certain, for what something else may be the reason of.
         if verifying.good >= GOOD_LOOKS {
             for entry in work.entries.iter_mut().filter(|entry| entry.state == State::Applied) {
                 entry.state = State::Confirmed;
@@ -28,12 +16,25 @@ impl NodeMind {
             let detail = format!("DNS answers again after: {}", work.commands());
             return self.close(now, Ending { outcome: RemedyOutcome::Verified, detail, call: None }, out);
         }
-        if now.mono >= verifying.until {
-            return self.take_back(now, "probing says that it did not help".to_owned(), false, out);
+        // While the looks are good, the next one decides.
+        let promising = !verifying.looked || verifying.last == Some(Sight::Good);
+        if let Some(what) = worse.filter(|_| !promising || now.mono >= verifying.until) {
+            let why = format!("something got worse: {what}");
+            return self.take_back(now, why, true, out);
         }
         let mut verifying = verifying;
+        if now.mono >= verifying.until {
+            if verifying.last == Some(Sight::Bad) {
+                return self.take_back(now, "probing says that it did not help".to_owned(), false, out);
+            }
+            // Nothing spoke against it: that it could not be asked is no sign that it did not help.
+            if now.mono >= verifying.end {
+                return self.leave(now, out);
+            }
+            verifying.until = (now.mono + within).min(verifying.end);
+        }
         if verifying.asked.as_ref().is_some_and(|(_, until)| now.mono >= *until) {
-            verifying.asked = None;
+            (verifying.asked, verifying.looked) = (None, true);
         }
         if verifying.asked.is_none() && now.mono >= verifying.again_at {
             self.last_task += 1;
@@ -44,7 +45,9 @@ impl NodeMind {
                 let (subject, targets) = (&work.subject, &self.targets);
                 let request = verify::request(id.clone(), until, subject, change, &self.namespaces, targets);
                 // After a start nothing may be known yet: then there is nothing to ask, and it is tried again.
-                if !request.items.is_empty() {
+                if request.items.is_empty() {
+                    verifying.looked = true;
+                } else {
                     out.push(Output::Probe(request));
                     verifying.asked = Some((id, until));
                 }
@@ -61,13 +64,30 @@ impl NodeMind {
         if verifying.asked.as_ref().is_none_or(|(id, _)| *id != answer.id) {
             return;
         }
-        verifying.asked = None;
+        (verifying.asked, verifying.looked) = (None, true);
         verifying.again_at = now.mono + ASK_EVERY;
-        match verify::sight(&subject, &answer.observations) {
+        let sight = verify::sight(&subject, &answer.observations);
+        match sight {
             Sight::Good => verifying.good += 1,
             Sight::Bad => verifying.good = 0,
-            Sight::Unclear => {}
+            Sight::Unclear => return,
         }
+        verifying.last = Some(sight);
+    }
+
+    /// Whether it helped could not be found out: it stays as it is.
+    fn leave(&mut self, now: Now, out: &mut Vec<Output>) {
+        let Some(work) = &mut self.work else { return };
+        for entry in work.entries.iter_mut().filter(|entry| entry.state == State::Applied) {
+            entry.state = State::Left;
+        }
+        let what = work.commands();
+        let detail = format!("whether it helped could not be found out: {what}; it stays");
+        // A pod that is gone took it along.
+        let gone = work.subject.uid.as_ref().is_some_and(|uid| !self.namespaces.contains_key(uid));
+        let call =
+            (!gone).then(|| format!("nothing could be asked after {what}, which stays: look whether DNS answers"));
+        self.close(now, Ending { outcome: RemedyOutcome::Unknown, detail, call }, out);
     }
 
     pub(super) fn take_back(&mut self, now: Now, why: String, worse: bool, out: &mut Vec<Output>) {
@@ -76,15 +96,21 @@ impl NodeMind {
         }
         let Some(work) = &mut self.work else { return };
         let at = work.entries.len();
-        work.phase = Phase::Undoing(Undoing { at, why, worse, left: Vec::new(), told: false });
+        work.phase = Phase::Undoing(Undoing { at, why, worse, left: Vec::new(), told: false, begun: false });
         self.go_on(now, out);
     }
 
     /// Takes the last change back that stands; then the one before it.
     pub(super) fn undo_next(&mut self, now: Now, undoing: Undoing, out: &mut Vec<Output>) {
         let halted = self.halted(now.mono);
+        let within = self.config.remedy.verify_within.0;
         let Some(work) = &mut self.work else { return };
         let mut undoing = undoing;
+        // It was held back, and nothing was taken back yet: what was seen before says little of now.
+        if undoing.told && !undoing.begun && !halted {
+            work.phase = Phase::Verifying(Verifying::begin(now.mono, within));
+            return;
+        }
         while undoing.at > 0 {
             let Some(entry) = work.entries.get_mut(undoing.at - 1) else { break };
             if entry.state != State::Applied {
@@ -112,6 +138,7 @@ impl NodeMind {
             }
             let job =
                 Job::Undo { change: entry.change.clone(), before: entry.before.clone(), wrote: entry.wrote.clone() };
+            undoing.begun = true;
             work.phase = Phase::Undoing(undoing);
             return self.run(now, job, out);
         }

@@ -26,7 +26,9 @@ impl NodeMind {
         let mut repairs = BTreeSet::new();
         for entry in &found.entries {
             let at = Mono(Duration::from_millis(entry.began_ms));
-            if repairs.insert(entry.repair) {
+            if entry.care {
+                self.cared = self.cared.max(Some(at));
+            } else if repairs.insert(entry.repair) {
                 self.tries.push(Try { at, kind: entry.kind, subject: entry.subject.clone() });
             }
             if entry.worse {
@@ -59,8 +61,8 @@ impl NodeMind {
             entries,
             phase: Phase::Replaying { at, standing: Vec::new(), left: Vec::new() },
             job: None,
-            verdicts_before: BTreeSet::new(),
-            bad_before: u32::MAX,
+            before: None,
+            held: None,
             wake: now.mono,
         });
     }
@@ -81,9 +83,7 @@ impl NodeMind {
             return self.run(now, job, out);
         }
         if !standing.is_empty() {
-            let until = now.mono + within;
-            let verifying = Verifying { until, asked: None, good: 0, again_at: now.mono };
-            work.phase = Phase::Verifying(verifying);
+            work.phase = Phase::Verifying(Verifying::begin(now.mono, within));
             return self.go_on(now, out);
         }
         let what = work.commands();

@@ -13,7 +13,7 @@ impl NodeMind {
             return self.run(now, job, out);
         }
         if work.entries.is_empty() {
-            return self.drop_it(now, crate::node::plan::NOT_SO, out);
+            return self.give_up(now, Held::unfit(crate::node::plan::NOT_SO), out);
         }
         let detail = format!("did: {}", work.commands());
         let told = record(work.kind, &work.subject, Mode::Act, RemedyOutcome::Done, detail, now.wall);
@@ -28,8 +28,7 @@ impl NodeMind {
             work.phase = Phase::Closing(Ending { outcome: RemedyOutcome::Verified, detail, call: None });
             return self.run(now, Job::Journal(entries), out);
         }
-        let until = now.mono + within;
-        work.phase = Phase::Verifying(Verifying { until, asked: None, good: 0, again_at: now.mono });
+        work.phase = Phase::Verifying(Verifying::begin(now.mono, within));
     }
 
     /// The before-image was read: both images go to the disk.
@@ -40,13 +39,13 @@ impl NodeMind {
         let Some(change) = work.steps.pop_front() else { return };
         let before = match read {
             Ok(before) => before,
-            Err(error) => return self.give_up(now, error.to_string(), out),
+            Err(error) => return self.give_up(now, Held::unfit(error.to_string()), out),
         };
         let wrote = match change.writes(&before) {
             Ok(wrote) => wrote,
             // Somebody was faster, or the change before it brought it along.
             Err(nameward_kernel::repair::Unfit::AsWanted) => return self.next_step(now, out),
-            Err(why) => return self.give_up(now, why.to_string(), out),
+            Err(why) => return self.give_up(now, Held::unfit(why.to_string()), out),
         };
         let id = last + 1;
         let entry = Entry {
@@ -61,14 +60,18 @@ impl NodeMind {
             wrote,
             state: State::Intended,
             worse: false,
+            care: work.after.is_some(),
             began_ms: u64::try_from(now.mono.0.as_millis()).unwrap_or(u64::MAX),
             at: now.wall,
         };
-        let (first, kind, subject) = (work.entries.is_empty(), work.kind, work.subject.clone());
+        let (first, care) = (work.entries.is_empty(), work.after.is_some());
+        let (kind, subject) = (work.kind, work.subject.clone());
         work.entries.push(entry.clone());
         work.phase = Phase::Intending;
         self.last_id = id;
-        if first {
+        if care {
+            self.cared = Some(now.mono);
+        } else if first {
             self.tried(now.mono, kind, &subject);
         }
         self.run(now, Job::Journal(vec![entry]), out);
@@ -82,8 +85,12 @@ impl NodeMind {
         let forbidden = self.forbidden(now.mono, kind).or_else(|| {
             let acts = self.config.remedy.mode_of(kind) == Mode::Act;
             let stands = work.after.is_some() || self.standing.contains_key(&key);
-            let why = if !acts { "its mode is not act any more" } else { "the verdict ended" };
-            (!acts || !stands).then(|| why.to_owned())
+            let (reason, why) = if acts {
+                (RefusalReason::VerdictEnded, "the verdict ended")
+            } else {
+                (RefusalReason::OffLadder, "its mode is not act any more")
+            };
+            (!acts || !stands).then(|| Held::new(reason, why))
         });
         let Some(work) = &mut self.work else { return };
         if let Some(why) = forbidden {
@@ -117,7 +124,7 @@ impl NodeMind {
             // Nothing was done, by the kernel crate's word.
             Err(error @ (RepairError::Changed(_) | RepairError::Gone(_) | RepairError::NotPermitted(_))) => {
                 entry.state = State::Undone;
-                self.give_up(now, error.to_string(), out);
+                self.give_up(now, Held::unfit(error.to_string()), out);
             }
             Err(error @ (RepairError::Failed(_) | RepairError::TimedOut(_))) => {
                 let job = Job::Read(entry.change.clone());
@@ -140,21 +147,24 @@ impl NodeMind {
             }
             Replay::Nothing | Replay::Gone | Replay::Over => {
                 entry.state = State::Undone;
-                self.give_up(now, why, out);
+                self.give_up(now, Held::unfit(why), out);
             }
             Replay::LeaveAlone(_) | Replay::Unread(_) => {
                 entry.state = State::Left;
-                self.give_up(now, why, out);
+                self.give_up(now, Held::unfit(why), out);
             }
         }
     }
 
     /// No further change is made. What was made is taken back; if nothing was, that is the end.
-    pub(super) fn give_up(&mut self, now: Now, why: String, out: &mut Vec<Output>) {
+    pub(super) fn give_up(&mut self, now: Now, held: Held, out: &mut Vec<Output>) {
         let Some(work) = &mut self.work else { return };
         work.steps.clear();
+        work.held = Some(held.reason);
+        let why = held.says;
         if work.entries.iter().any(|entry| entry.state == State::Applied) {
-            let undoing = Undoing { at: work.entries.len(), why, worse: false, left: Vec::new(), told: false };
+            let at = work.entries.len();
+            let undoing = Undoing { at, why, worse: false, left: Vec::new(), told: false, begun: false };
             work.phase = Phase::Undoing(undoing);
             return self.go_on(now, out);
         }

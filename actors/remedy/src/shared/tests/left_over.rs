@@ -83,6 +83,37 @@ fn the_intent_of_another_is_not_cleared_with_our_record() {
 }
 
 #[test]
+fn what_another_leader_has_settled_is_not_written_over_by_one_that_stood_still() {
+    let mut rig = rig();
+    rig.tell(Input::Plan(plan()));
+    while rig.calls.last() != Some(&"evict") {
+        let result = rig.reply();
+        rig.answer(result);
+    }
+    // Stopped for a minute before the answer: the other leader has verified the act, and the incident is over.
+    let intent = rig.status.intent.take().unwrap();
+    let record = |outcome| RemedyRecord {
+        kind: intent.kind,
+        subject: intent.subject.clone(),
+        mode: Mode::Act,
+        outcome,
+        detail: "as the target shows".into(),
+        at: intent.at,
+    };
+    rig.status.ladder = vec![record(RemedyOutcome::Done)];
+    rig.status.phase = IncidentPhase::Resolved;
+    rig.now = rig.now + Duration::from_secs(60);
+    rig.answer(Err(CallError::Unknown("no answer in time".into())));
+    rig.finish();
+    assert!(
+        !rig.calls[rig.calls.iter().position(|c| *c == "evict").unwrap()..].contains(&"write-record"),
+        "{:?}",
+        rig.calls
+    );
+    assert_eq!((rig.status.ladder.len(), rig.status.phase), (1, IncidentPhase::Resolved));
+}
+
+#[test]
 fn an_incident_that_is_under_verification_or_a_persons_is_not_acted_on_again() {
     for phase in [IncidentPhase::Verifying, IncidentPhase::Escalated, IncidentPhase::Resolved] {
         let mut rig = rig();

@@ -26,6 +26,7 @@ fn standing(rig: &mut Rig) {
     let (_, workload) = deployment();
     rig.status.added = Some(AddedReplica { workload, before: 2, after: 3, at: rig.now.wall });
     rig.workload.replicas = 3;
+    rig.workload.scaled_by_us = true;
     rig.workload.ready = 3;
     rig.tell(Input::View(view(rig.now, &rig.status)));
 }
@@ -44,16 +45,15 @@ fn a_replica_is_added_by_the_scale_and_what_to_restore_is_written() {
 
 #[test]
 fn an_added_replica_without_a_clear_answer_is_looked_at_and_not_added_again() {
-    for there in [true, false] {
+    // The number that is read then, and whether it is known to be ours: the third was lost, and a person set the same number.
+    for (replicas, ours, there) in [(3, true, true), (2, false, false), (3, false, false)] {
         let mut rig = rig();
         rig.tell(Input::Plan(add(&rig)));
         while rig.calls.last() != Some(&"scale") {
             let result = rig.reply();
             rig.answer(result);
         }
-        if there {
-            rig.workload.replicas = 3;
-        }
+        (rig.workload.replicas, rig.workload.scaled_by_us) = (replicas, ours);
         rig.answer(Err(CallError::Unknown("time-out".into())));
         assert_eq!(rig.calls.last(), Some(&"read-workload"));
         rig.finish();
@@ -75,7 +75,7 @@ fn an_intent_to_add_that_a_crash_left_is_verified_and_what_was_added_is_known() 
         ..intent_of_another(rig.now)
     });
     rig.status.phase = IncidentPhase::Remediating;
-    rig.workload.replicas = 3;
+    (rig.workload.replicas, rig.workload.scaled_by_us) = (3, true);
     rig.tell(Input::View(view(rig.now, &rig.status)));
     rig.now = rig.now + Duration::from_secs(21);
     rig.tell(leads(rig.now));
@@ -105,13 +105,16 @@ fn it_is_taken_away_again_also_when_a_person_was_called_and_no_budget_is_spent()
 
 #[test]
 fn a_number_that_somebody_has_set_since_is_left_as_it_is() {
-    let mut rig = rig();
-    standing(&mut rig);
-    rig.workload.replicas = 5;
-    rig.tell(Input::Plan(lower(&rig)));
-    rig.finish();
-    assert!(!rig.calls.iter().any(|c| c.ends_with("scale")), "{:?}", rig.calls);
-    assert_eq!((rig.end(), rig.status.added.clone()), (Some(PlanEnd::Undone), None));
+    // Another number, or the same by another hand.
+    for (replicas, ours) in [(5, false), (5, true), (3, false)] {
+        let mut rig = rig();
+        standing(&mut rig);
+        (rig.workload.replicas, rig.workload.scaled_by_us) = (replicas, ours);
+        rig.tell(Input::Plan(lower(&rig)));
+        rig.finish();
+        assert!(!rig.calls.iter().any(|c| c.ends_with("scale")), "{:?}", rig.calls);
+        assert_eq!((rig.end(), rig.status.added.clone()), (Some(PlanEnd::Undone), None));
+    }
 }
 
 #[test]

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use nameward_messages::plan::{IncidentPhase, PlanEnd};
-use nameward_messages::remedy::{RemedyKind, RemedyOutcome};
+use nameward_messages::remedy::{RemedyKind, RemedyOutcome, RemedyRecord};
 
 use super::super::call::{CallError, CallResult, IncidentRead, Reply, WorkloadRead};
 use super::super::record;
 use super::{AFTER_FAILURE, Job, Next, Step, TRIES, Work};
 use crate::guard::{Guard, Refusal, floor, lower_target, memory_target, pod_target, replica_target};
+
+/// So many conflicts of one plan are answered by reading again.
+const CONFLICTS: u32 = 8;
 
 impl Work {
     /// Takes a result; `Some` when something else than the request of the (new) step follows.
@@ -154,15 +157,14 @@ impl Work {
             match lower_target(from, to, found) {
                 Ok(true) => {}
                 Ok(false) => {
-                    let why = found.replicas_owner.as_ref().map_or_else(
-                        || {
-                            format!(
-                                "{} are wanted now and {from} were written: somebody has set it since",
-                                found.replicas
-                            )
-                        },
-                        |owner| format!("{owner} owns the number now"),
-                    );
+                    let why = match &found.replicas_owner {
+                        Some(owner) => format!("{owner} owns the number now"),
+                        None if found.replicas == from => "somebody else has set the same number since".to_owned(),
+                        None => {
+                            let now = found.replicas;
+                            format!("{now} are wanted now and {from} were written: somebody has set it since")
+                        }
+                    };
                     let detail = format!("the number of replicas is left as it is: {why}");
                     return self.settle(RemedyOutcome::Undone, &detail, PlanEnd::Undone);
                 }
@@ -228,7 +230,8 @@ impl Work {
             (Err(CallError::NotFound), RemedyKind::EvictPod | RemedyKind::RestartKubeProxy) => Some(true),
             (Ok(Reply::Workload(Some(workload))), RemedyKind::RaiseMemory) => Some(self.raised_in(&workload)),
             (Ok(Reply::Workload(Some(workload))), RemedyKind::AddReplica) => {
-                self.replicas().map(|(_, to)| workload.replicas == to)
+                // Whoever else wrote the same number meanwhile meant it: it is not ours to take back.
+                self.replicas().map(|(_, to)| workload.replicas == to && workload.scaled_by_us)
             }
             (
                 Ok(Reply::Workload(None)) | Err(CallError::NotFound),
@@ -274,12 +277,21 @@ impl Work {
     fn ready_to_record(&mut self, read: IncidentRead) -> Option<Next> {
         let mine = read.status.intent.as_ref() == Some(&self.intent);
         let known = self.records.iter().all(|r| read.status.ladder.contains(r));
+        // Another leader found the intent, while this one stood still or could not write, and has recorded what came of it.
+        let settled = read.status.ladder.iter().any(|r| self.settles(r));
         self.read = Some(read);
         // A withdrawn intent, or a record that arrived although the answer was lost.
-        if !mine && (known || self.outcome.is_some_and(|(o, ..)| o == RemedyOutcome::Refused)) {
+        if !mine && (known || settled || self.outcome.is_some_and(|(o, ..)| o == RemedyOutcome::Refused)) {
             return self.end();
         }
         self.go(Step::WriteRecord)
+    }
+
+    /// Whether a record says what came of the intent: it bears its time.
+    fn settles(&self, record: &RemedyRecord) -> bool {
+        use RemedyOutcome::{Done, Failed, Undone};
+        (record.kind, record.at) == (self.intent.kind, self.intent.at)
+            && matches!(record.outcome, Done | Failed | Undone)
     }
 
     /// The outcome is known: tell it, then write it.
@@ -319,11 +331,11 @@ impl Work {
         text
     }
 
-    /// A workload's version changes with every change of its status, a pod's only with its own: after a conflict the
-    /// workload is read and judged again, a few times.
+    /// A workload's version changes with every change of its status, and while its pods die one after the other that is
+    /// several times a second; a pod's changes only with its own. After a conflict the workload is read and judged again.
     fn reads_again(&mut self) -> bool {
         self.conflicts += 1;
-        matches!(self.intent.kind, RemedyKind::RaiseMemory | RemedyKind::AddReplica) && self.conflicts <= 3
+        matches!(self.intent.kind, RemedyKind::RaiseMemory | RemedyKind::AddReplica) && self.conflicts <= CONFLICTS
     }
 
     fn tell(&mut self, outcome: RemedyOutcome, detail: String) {
