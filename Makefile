@@ -40,7 +40,8 @@ SELECTION = udp-dead udp-stuck hung oom-killed rolling-update api-down healthy@n
   network-policy-kube-router pod-filter-drop coredns-udp-filtered service-rules-missing service-rules-missing@nftables \
   service-selector-changed two-iptables-backends conntrack-insert-failed node-local-dns-dead upstream-dead wrong-answer \
   zone-mismatch aaaa-broken wrong-nameserver loopback-nameserver quiet-network-policy quiet-node-local-dns \
-  node-repairs-route node-repair-cut-off traced-drop@nftables api-lost-later aaaa-dropped
+  node-repairs-route node-repair-cut-off traced-drop@nftables api-lost-later aaaa-dropped \
+  many-nodes-sick forged-report coordinator-killed-after-act leader-paused-after-act quiet-ignored-namespace
 selection: $(COMPILED)
 	$(NAMEWARD) simulate $(SELECTION) --controls --jobs 8 --again
 	$(NAMEWARD) simulate udp-dead --panics
