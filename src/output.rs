@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
+use comfy_table::Table;
 use serde::Serialize;
 
 /// A line for people or a document for programs, on standard output. A closed pipe ends the output silently.
@@ -30,4 +31,20 @@ pub(crate) fn colours() -> bool {
 /// Columns of the terminal as people set them, or as most have them.
 pub(crate) fn width() -> usize {
     std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|n| *n >= 40).unwrap_or(110)
+}
+
+/// A table without lines.
+pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(header);
+    table
+}
+
+/// The text of a table, without the blanks around its lines.
+pub(crate) fn trimmed(table: &Table) -> String {
+    let text = table.to_string();
+    let lines: Vec<&str> =
+        text.lines().map(|line| line.trim_end().strip_prefix(' ').unwrap_or(line.trim_end())).collect();
+    lines.join("\n")
 }

@@ -1,6 +1,5 @@
 //! `nameward status`: what the agents and the coordinator have written, read once.
 
-use comfy_table::Table;
 use nameward_cluster::calls::CallError;
 use nameward_cluster::connect::Connection;
 use nameward_cluster::failure::Class;
@@ -131,7 +130,7 @@ fn text(summary: &Summary, server: &str) -> String {
 }
 
 fn nodes(all: &[NodeLine]) -> String {
-    let mut table = table(["NODE", "DNS", "PATHS", "PODS", "REPORTED", "VERSION", "WHAT"]);
+    let mut table = output::table(["NODE", "DNS", "PATHS", "PODS", "REPORTED", "VERSION", "WHAT"]);
     let (well, other): (Vec<_>, Vec<_>) = all.iter().partition(|n| n.state == NodeState::Healthy);
     let more = well.len().saturating_sub(WELL) + other.len().saturating_sub(NOT_WELL);
     for node in other.into_iter().take(NOT_WELL).chain(well.into_iter().take(WELL)) {
@@ -157,7 +156,7 @@ fn nodes(all: &[NodeLine]) -> String {
             what,
         ]);
     }
-    let mut text = trimmed(&table);
+    let mut text = output::trimmed(&table);
     if more > 0 {
         text.push_str(&format!("\nand {more} more; --output json has all"));
     }
@@ -165,7 +164,7 @@ fn nodes(all: &[NodeLine]) -> String {
 }
 
 fn incidents(all: &[IncidentLine]) -> String {
-    let mut table = table(["INCIDENT", "PHASE", "CAUSE", "SUBJECT", "OPENED", "LAST"]);
+    let mut table = output::table(["INCIDENT", "PHASE", "CAUSE", "SUBJECT", "OPENED", "LAST"]);
     for incident in all {
         let opened = incident.opened_at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
         let last = incident.last.as_ref().map_or_else(String::new, |r| format!("{} {}", r.kind, r.outcome.label()));
@@ -179,19 +178,5 @@ fn incidents(all: &[IncidentLine]) -> String {
             last,
         ]);
     }
-    trimmed(&table)
-}
-
-fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(header);
-    table
-}
-
-fn trimmed(table: &Table) -> String {
-    let text = table.to_string();
-    let lines: Vec<&str> =
-        text.lines().map(|line| line.trim_end().strip_prefix(' ').unwrap_or(line.trim_end())).collect();
-    lines.join("\n")
+    output::trimmed(&table)
 }

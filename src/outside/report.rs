@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::Table;
 use nameward_messages::targets::Transport;
 use nameward_outside::asking::Answer;
 use nameward_outside::judge::{Found, Judgement, State};
@@ -11,6 +10,7 @@ use nameward_outside::pods::{Aim, Probe};
 use serde_json::{Value, json};
 
 use super::probes::Probed;
+use crate::output;
 
 /// What was found from outside.
 pub(crate) struct Report<'a> {
@@ -89,13 +89,13 @@ impl Report<'_> {
             };
             rows.entry((at, name)).or_default().entry(asked.transport).or_default().push(cell);
         }
-        let mut table = table(["FROM OUTSIDE", "ADDRESS", "UDP", "TCP"]);
+        let mut table = output::table(["FROM OUTSIDE", "ADDRESS", "UDP", "TCP"]);
         for ((_, name), cells) in rows {
             let (way, address) = name.split_once('\t').unwrap_or((&name, ""));
             let cell = |t| cells.get(&t).map_or_else(String::new, |all| all.join(", "));
             table.add_row([way.to_owned(), address.to_owned(), cell(Transport::Udp), cell(Transport::Tcp)]);
         }
-        trimmed(&table)
+        output::trimmed(&table)
     }
 
     fn sentence(&self) -> String {
@@ -192,29 +192,15 @@ fn pod(node: &str, aims: &[Aim], answers: &[Answer]) -> String {
         }
     }
     let head = format!("FROM A POD ON {node}");
-    let mut table = table([head.as_str(), "ADDRESS", "UDP", "TCP"]);
+    let mut table = output::table([head.as_str(), "ADDRESS", "UDP", "TCP"]);
     for (name, cells) in rows {
         let (target, address) = name.split_once('\t').unwrap_or((&name, ""));
         let cell = |t| cells.get(&t).map_or_else(String::new, |all| all.join(", "));
         table.add_row([target.to_owned(), address.to_owned(), cell(Transport::Udp), cell(Transport::Tcp)]);
     }
-    trimmed(&table)
+    output::trimmed(&table)
 }
 
 fn ms(answer: &Answer) -> f64 {
     f64::from(answer.latency_us) / 1e3
-}
-
-fn table(header: [&str; 4]) -> Table {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(header);
-    table
-}
-
-fn trimmed(table: &Table) -> String {
-    let text = table.to_string();
-    let lines: Vec<&str> =
-        text.lines().map(|line| line.trim_end().strip_prefix(' ').unwrap_or(line.trim_end())).collect();
-    lines.join("\n")
 }
