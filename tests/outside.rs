@@ -141,6 +141,10 @@ impl Cluster {
             let settings = Settings { time_scale: if hang { 0.1 } else { 0.05 }, ..Settings::default() };
             let machinery = Machinery::start(&api, settings, processes.clone());
             processes.events.set(machinery.events()).unwrap();
+            // Which way is asked first depends on where ready CoreDNS pods are: all of them are, before anybody asks.
+            while !settled(&api, plan.replicas) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let server = api.clone();
@@ -163,6 +167,20 @@ impl Cluster {
     fn until_nothing_is_left(&self) {
         awaited("no Job and no probe pod", PATIENCE, || (self.probes() == 0).then_some(()));
     }
+}
+
+/// Every node and `replicas` CoreDNS pods are ready, and the EndpointSlices say so.
+fn settled(api: &Handle, replicas: u32) -> bool {
+    let ready = |object: &Value| {
+        let of = |c: &Value| c["type"] == "Ready" && c["status"] == "True";
+        object["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(of))
+    };
+    let pods = api.list("Pod", "kube-system", "k8s-app=kube-dns");
+    let slices = api.list("EndpointSlice", "kube-system", "");
+    let endpoints: Vec<&Value> = slices.iter().filter_map(|s| s["endpoints"].as_array()).flatten().collect();
+    let endpoints = endpoints.iter().filter(|e| e["conditions"]["ready"] == true).count();
+    let wanted = usize::try_from(replicas).unwrap();
+    api.list("Node", "", "").iter().chain(&pods).all(ready) && [pods.len(), endpoints] == [wanted; 2]
 }
 
 fn check(home: &Home, cluster: &Cluster, more: &[&str]) -> Said {
