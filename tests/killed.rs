@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use support::{Home, PATIENCE, Running, awaited, same};
@@ -81,10 +80,10 @@ fn left_after(mut command: Command, line: &str, signal: Signal) {
     }
     let family = family(outer);
     running.signal(signal);
-    let (status, lines) = running.ends(Duration::from_secs(5));
+    let (status, lines) = running.ends(PATIENCE);
     assert!(!status.success(), "{lines:#?}");
 
-    awaited("the end of every process of the simulation", Duration::from_secs(10), || {
+    awaited("the end of every process of the simulation", PATIENCE, || {
         let all = processes();
         let alive = |(pid, start): &(i32, String)| all.get(pid).is_some_and(|(_, now)| now == start);
         (!family.iter().any(alive) && marked(&mark).is_empty()).then_some(())

@@ -5,7 +5,6 @@ mod support;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use nameward_simulations::DEPLOYED;
 use nameward_simulations::apiserver::{ApiServer, Handle, Options, User, parse_manifests};
@@ -94,7 +93,7 @@ fn a_changed_configuration_takes_effect_and_a_bad_one_does_not() {
     home.write("nameward.toml", &CONFIG.replace("info", "error"));
     metric_is(address, "nameward_config_last_reload_successful", |n| n > 0.0);
     running.signal(Signal::SIGTERM);
-    let (status, lines) = running.ends(Duration::from_secs(10));
+    let (status, lines) = running.ends(PATIENCE);
     assert_eq!(status.code(), Some(0), "{lines:#?}");
     assert!(!lines.iter().any(|line| line.contains("nameward ends")), "{lines:#?}");
 }
@@ -105,7 +104,7 @@ fn sigterm_drains_and_ends_well() {
     let (running, address) = start(&home, &cluster, &[]);
     awaited("ready", PATIENCE, || get(address, "/readyz").filter(|(status, _)| *status == 200));
     running.signal(Signal::SIGTERM);
-    let (status, lines) = running.ends(Duration::from_secs(10));
+    let (status, lines) = running.ends(PATIENCE);
     assert_eq!(status.code(), Some(0), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("nameward ends") && line.contains("clean=true")), "{lines:#?}");
 }
@@ -119,7 +118,7 @@ fn a_panic_is_a_line_of_the_log_and_the_process_goes_on() {
     metric_is(address, "nameward_actor_restarts_total{actor=\"prober\"}", |n| n >= 1.0);
     assert_eq!(get(address, "/healthz").unwrap().0, 200);
     running.signal(Signal::SIGTERM);
-    let (status, lines) = running.ends(Duration::from_secs(10));
+    let (status, lines) = running.ends(PATIENCE);
     assert_eq!(status.code(), Some(0), "{lines:#?}");
     assert!(!lines.iter().any(|line| line.starts_with("thread '") || line.contains("RUST_BACKTRACE")), "{lines:#?}");
 }

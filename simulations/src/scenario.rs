@@ -127,6 +127,9 @@ pub struct ExpectRemedy {
     /// Not before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Period>,
+    /// It must be taken back: in the end the kernel's state is as it was when it broke.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taken_back: bool,
     /// Only in these data planes; in all of the scenario's if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub planes: Vec<Plane>,

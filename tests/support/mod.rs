@@ -37,7 +37,6 @@ pub(crate) struct Said {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
-    pub(crate) took: Duration,
 }
 
 impl Said {
@@ -152,12 +151,10 @@ fn installed(name: &str) -> PathBuf {
 /// Runs a command to its end.
 #[track_caller]
 pub(crate) fn ran(mut command: Command) -> Said {
-    let began = clock::now().mono;
     let mut child = Killed(command.spawn().unwrap());
     let (out, err) = (collect(child.0.stdout.take()), collect(child.0.stderr.take()));
     let status = ended(&mut child.0, PATIENCE);
-    let took = clock::now().mono.since(began);
-    Said { code: status.code(), out: out.recv().unwrap(), err: err.recv().unwrap(), took }
+    Said { code: status.code(), out: out.recv().unwrap(), err: err.recv().unwrap() }
 }
 
 #[track_caller]

@@ -46,6 +46,10 @@ pub struct ClusterPlan {
     pub budget: bool,
     /// Text of the Corefile.
     pub corefile: String,
+    /// CoreDNS is a DaemonSet instead of a Deployment; then it has no budget.
+    pub daemon_set: bool,
+    /// kube-proxy is a DaemonSet, as kubeadm makes it.
+    pub kube_proxy: bool,
 }
 
 /// The recorded Corefile.
@@ -65,6 +69,8 @@ impl Default for ClusterPlan {
             clients: vec![("default".into(), "client".into()), ("shop".into(), "cart".into())],
             budget: true,
             corefile: COREFILE.into(),
+            daemon_set: false,
+            kube_proxy: false,
         }
     }
 }
@@ -106,7 +112,7 @@ pub fn seed_cluster(handle: &Handle, plan: &ClusterPlan) -> Result<(), ApiFault>
                            {"name": "metrics", "protocol": "TCP", "port": 9153, "targetPort": 9153}],
                  "selector": {"k8s-app": "kube-dns"}, "clusterIP": plan.dns_service, "clusterIPs": [plan.dns_service]},
     }))?;
-    if plan.budget {
+    if plan.budget && !plan.daemon_set {
         handle.create(json!({
             "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
             "metadata": {"name": "kube-dns", "namespace": "kube-system"},
@@ -114,6 +120,9 @@ pub fn seed_cluster(handle: &Handle, plan: &ClusterPlan) -> Result<(), ApiFault>
         }))?;
     }
     handle.create(coredns(plan))?;
+    if plan.kube_proxy {
+        handle.create(kube_proxy())?;
+    }
     for (namespace, name) in &plan.clients {
         if handle.get("Namespace", "", namespace).is_none() {
             handle.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace},
@@ -159,7 +168,7 @@ fn coredns(plan: &ClusterPlan) -> Value {
         json!({"httpGet": {"path": path, "port": port, "scheme": "HTTP"}, "timeoutSeconds": timeout, "periodSeconds": 10,
                "successThreshold": 1, "failureThreshold": failures})
     };
-    json!({
+    let mut workload = json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": "coredns", "namespace": "kube-system",
                      "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}},
@@ -190,6 +199,35 @@ fn coredns(plan: &ClusterPlan) -> Value {
                     "serviceAccountName": "coredns", "serviceAccount": "coredns",
                     "tolerations": [{"key": "CriticalAddonsOnly", "operator": "Exists"}],
                     "priorityClassName": "system-cluster-critical",
+                },
+            },
+        },
+    });
+    if plan.daemon_set {
+        workload["kind"] = "DaemonSet".into();
+        if let Some(spec) = workload["spec"].as_object_mut() {
+            spec.remove("replicas");
+            spec.remove("strategy");
+        }
+    }
+    workload
+}
+
+fn kube_proxy() -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": {"name": "kube-proxy", "namespace": "kube-system", "labels": {"k8s-app": "kube-proxy"}},
+        "spec": {
+            "selector": {"matchLabels": {"k8s-app": "kube-proxy"}},
+            "template": {
+                "metadata": {"labels": {"k8s-app": "kube-proxy"}},
+                "spec": {
+                    "containers": [{"name": "kube-proxy", "image": "registry.k8s.io/kube-proxy:v1.36.2",
+                                    "securityContext": {"privileged": true}}],
+                    "hostNetwork": true,
+                    "priorityClassName": "system-node-critical",
+                    "serviceAccountName": "kube-proxy",
+                    "tolerations": [{"operator": "Exists"}],
                 },
             },
         },

@@ -110,6 +110,8 @@ impl Act<'_> {
         self.violations(stray);
         let missing = self.observer.not_told(expect);
         self.violations(missing);
+        let stand = self.observer.not_taken_back(expect);
+        self.violations(stand);
         let lacks = self.observer.incidents_lack(expect);
         self.violations(lacks);
         if expect.recover_within.is_some() {
@@ -214,6 +216,7 @@ impl Act<'_> {
             let done = steps.peek().is_none()
                 && seen.verdicts.len() >= expect.verdict.len()
                 && seen.remedies.len() >= expect.remedy.len()
+                && self.observer.not_taken_back(expect).is_empty()
                 && self.observer.incidents_lack(expect).is_empty()
                 && (expect.recover_within.is_none()
                     || seen.recovered_s.is_some() && self.observer.unsettled().is_empty());
@@ -279,9 +282,9 @@ impl Act<'_> {
         }
         let world = Arc::clone(&self.cluster.world);
         let found = tokio::task::spawn_blocking(move || world.repaired()).await??;
-        for Repaired { kind, subject } in found {
+        for Repaired { kind, subject, taken_back } in found {
             let at = self.at();
-            self.observer.repaired(at, kind, subject);
+            self.observer.repaired(at, kind, subject, taken_back);
         }
         Ok(())
     }

@@ -27,7 +27,12 @@ impl PodRuntime for Glue {
     fn start(&self, pod: StartPod) -> BoxFuture<'static, Result<StartedPod, String>> {
         let world = Arc::clone(&self.0);
         let coredns = pod.labels.get("k8s-app").is_some_and(|app| app == "kube-dns");
+        let proxy = pod.labels.get("k8s-app").is_some_and(|app| app == "kube-proxy");
         let work = move || {
+            if proxy {
+                let key = format!("{}/{}", pod.namespace, pod.name);
+                return world.start_proxy(&pod.uid, &key, &pod.node).map_err(|e| e.to_string());
+            }
             if pod.attempt > 0 {
                 if coredns {
                     world.restart(&pod.uid).map_err(|e| e.to_string())?;

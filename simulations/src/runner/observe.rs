@@ -46,6 +46,8 @@ pub(super) struct Observer {
     switched: Option<f64>,
     /// Every line that stood in an incident.
     told: BTreeSet<String>,
+    /// Repairs of nodes that were taken back, as the kernel shows.
+    taken_back: Vec<(RemedyKind, String)>,
     /// Every incident as it was seen last, with its subject in the scenario's names.
     incidents: BTreeMap<String, (String, IncidentSpec, IncidentStatus)>,
     /// What was seen.
@@ -194,6 +196,24 @@ impl Observer {
         wrong
     }
 
+    /// Whether a repair of a node was seen that was not taken back.
+    pub(super) fn repair_stands(&self) -> bool {
+        let stands = |r: &FoundRemedy| !r.kind.shared() && !self.taken_back.contains(&(r.kind, r.subject.clone()));
+        self.result.remedies.iter().any(stands)
+    }
+
+    /// Repairs that must be taken back and stand, and those that must stand and were taken back.
+    pub(super) fn not_taken_back(&self, expect: &Expect) -> Vec<String> {
+        let back = |kind, subject: &str| self.taken_back.iter().any(|(k, s)| *k == kind && s == subject);
+        let stand = expect.remedy.iter().filter(|r| r.taken_back && !back(r.kind, &r.subject));
+        let stand = stand.map(|r| format!("{} on {} was not taken back", r.kind, r.subject));
+        let meant =
+            |kind, subject: &str| expect.remedy.iter().any(|r| r.taken_back && r.kind == kind && r.subject == subject);
+        let gone = self.taken_back.iter().filter(|(kind, subject)| !meant(*kind, subject));
+        let gone = gone.map(|(kind, subject)| format!("{kind} on {subject} was taken back"));
+        stand.chain(gone).collect()
+    }
+
     /// What the expected incidents lack: for each the best match is named.
     pub(super) fn incidents_lack(&self, expect: &Expect) -> Vec<String> {
         let mut lacks = Vec::new();
@@ -290,8 +310,14 @@ impl Observer {
     }
 
     /// The kernel shows that a node was repaired: by nobody else, since nobody else is there.
-    pub(super) fn repaired(&mut self, at_s: f64, kind: RemedyKind, subject: String) {
+    pub(super) fn repaired(&mut self, at_s: f64, kind: RemedyKind, subject: String, taken_back: bool) {
         self.stopped(at_s, kind, &subject);
+        if taken_back {
+            let text = format!("{kind} on {subject} is taken back: the kernel's state is as the fault left it");
+            self.tell(at_s, EntryKind::Remedy, text, Vec::new());
+            self.taken_back.push((kind, subject));
+            return;
+        }
         let text = format!("{kind} on {subject}: the kernel's state is as it was before the fault");
         self.tell(at_s, EntryKind::Remedy, text, Vec::new());
         let outcome = "whole".to_owned();

@@ -25,6 +25,8 @@ struct Place {
     subject: String,
     whole: Snapshot,
     sick: Option<Snapshot>,
+    /// What was repaired, and how it was when it broke.
+    repaired: Option<(RemedyKind, Snapshot)>,
 }
 
 /// A repair that the kernel shows.
@@ -32,6 +34,8 @@ struct Place {
 pub(super) struct Repaired {
     pub(super) kind: RemedyKind,
     pub(super) subject: String,
+    /// It is there no more: the kernel's state is as it was when it broke.
+    pub(super) taken_back: bool,
 }
 
 /// The repairs of nodes that a scenario expects.
@@ -56,37 +60,49 @@ impl World {
             }
             for name in names {
                 let whole = self.netns(&name)?.snapshot()?;
-                watched.places.insert(name, Place { subject: subject.clone(), whole, sick: None });
+                watched.places.insert(name, Place { subject: subject.clone(), whole, sick: None, repaired: None });
             }
         }
         self.state().watched = watched;
         Ok(())
     }
 
-    /// What was broken and is whole again since the last time this was asked.
+    /// What was broken and is whole again since the last time this was asked, and what was so and was taken back.
     pub(super) fn repaired(&self) -> Result<Vec<Repaired>, WorldError> {
         let mut state = self.state();
         let mut found = Vec::new();
         let mut watched = std::mem::take(&mut state.watched);
         for (name, place) in &mut watched.places {
-            let Some(sick) = &place.sick else { continue };
+            if place.sick.is_none() && place.repaired.is_none() {
+                continue;
+            }
             let Ok(netns) = state.lab.netns(name) else { continue };
             let now = netns.snapshot()?;
-            if now == place.whole {
-                let kind = kind(&diff(sick, &now));
-                found.extend(kind.map(|kind| Repaired { kind, subject: place.subject.clone() }));
-                place.sick = None;
-                // From here on this is what nobody may change.
-                if let Some(baseline) = state.baseline.get_mut(name) {
-                    *baseline = now;
+            let subject = place.subject.clone();
+            let seen = match (&place.sick, &place.repaired) {
+                (Some(sick), _) if now == place.whole => {
+                    let kind = kind(&diff(sick, &now));
+                    place.repaired = kind.zip(place.sick.take());
+                    kind.map(|kind| Repaired { kind, subject, taken_back: false })
                 }
+                (None, Some((kind, sick))) if now == *sick => {
+                    let kind = *kind;
+                    place.sick = place.repaired.take().map(|(_, sick)| sick);
+                    Some(Repaired { kind, subject, taken_back: true })
+                }
+                _ => continue,
+            };
+            found.extend(seen);
+            // From here on this is what nobody may change.
+            if let Some(baseline) = state.baseline.get_mut(name) {
+                *baseline = now;
             }
         }
         for (node, sick) in &mut watched.flows {
             let stale = state.stale_flows(node)?;
             if *sick && !stale {
                 let kind = RemedyKind::DropConntrack;
-                found.push(Repaired { kind, subject: node.clone() });
+                found.push(Repaired { kind, subject: node.clone(), taken_back: false });
             }
             *sick = stale;
         }
@@ -130,6 +146,7 @@ impl State {
             let now = netns.snapshot()?;
             if now != place.whole {
                 place.sick = Some(now);
+                place.repaired = None;
             }
         }
         self.watched = watched;

@@ -34,6 +34,8 @@ pub enum Moment {
     Act,
     /// The kernel shows that the expected repair of a node has begun.
     Repair,
+    /// No node bears a permit any more, while a repair that was made under one still stands.
+    Withdrawn,
 }
 
 /// What goes wrong with requests.

@@ -20,11 +20,25 @@ pub struct Topology {
     pub clients_per_node: u32,
     /// Coordinators, of which one leads.
     pub coordinators: u8,
+    /// CoreDNS is a DaemonSet, as OpenShift has it: one replica on each node.
+    pub daemon_set: bool,
+    /// kube-proxy runs in pods, which can be evicted: a new one writes all rules again.
+    pub kube_proxy: bool,
+    /// An incident that was closed eight days ago stands there from the start.
+    pub old_incident: bool,
 }
 
 impl Default for Topology {
     fn default() -> Self {
-        Self { nodes: 2, coredns: Replicas::Spread(2), clients_per_node: 2, coordinators: 1 }
+        Self {
+            nodes: 2,
+            coredns: Replicas::Spread(2),
+            clients_per_node: 2,
+            coordinators: 1,
+            daemon_set: false,
+            kube_proxy: false,
+            old_incident: false,
+        }
     }
 }
 
@@ -74,6 +88,9 @@ impl Topology {
             return Err(format!(
                 "topology: 1 to {NODES} nodes, 1 to 4 coredns, 1 to 8 clients_per_node and 1 or 2 coordinators"
             ));
+        }
+        if self.daemon_set && self.coredns != Replicas::Spread(u32::from(self.nodes)) {
+            return Err(format!("topology: a daemon_set has one replica on each node: coredns = {}", self.nodes));
         }
         match self.coredns.placement().iter().find(|node| !self.names().contains(node)) {
             Some(node) => Err(format!("topology: `{node}` is no node of a cluster of {}", self.nodes)),

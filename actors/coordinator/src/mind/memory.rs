@@ -16,6 +16,8 @@ use crate::judge::answers::Doubt;
 
 /// A kill stands for this long as a reason to act or to keep an incident open.
 const STANDS: Duration = Duration::from_secs(600);
+/// A kill that is first seen so long after the last raise was is of the time since, whatever the two machines' clocks say.
+const SURELY_LATER: Duration = Duration::from_secs(60);
 const MOST: usize = 128;
 
 #[derive(Clone, Debug)]
@@ -29,8 +31,9 @@ struct Kill {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kills {
     seen: BTreeMap<(PodUid, String, Timestamp), Kill>,
-    /// The limit was raised then: what was killed before is answered, also where a resized pod still shows it.
-    answered: Option<Timestamp>,
+    /// When the limit was raised last, by the clock of whoever did, and when this process learned of it: what was killed before is
+    /// answered, also where a resized pod still shows it.
+    answered: Option<(Timestamp, Mono)>,
 }
 
 impl Kills {
@@ -52,7 +55,9 @@ impl Kills {
         }
         let raised = |r: &&RemedyRecord| r.kind == RemedyKind::RaiseMemory && r.outcome == RemedyOutcome::Done;
         let last = view.incidents.iter().flat_map(|i| &i.status.ladder).filter(raised).map(|r| r.at).max();
-        self.answered = self.answered.max(last);
+        if let Some(last) = last.filter(|last| self.answered.is_none_or(|(known, _)| known < *last)) {
+            self.answered = Some((last, now.mono));
+        }
         self.seen.retain(|_, kill| now.mono.since(kill.seen) < STANDS * 2);
     }
 
@@ -75,7 +80,9 @@ impl Kills {
             workload.container.as_ref().is_none_or(|name| *name == key.1)
                 && workload.memory_limit.is_some()
                 && kill.limit == workload.memory_limit
-                && self.answered.is_none_or(|raised| key.2 > raised)
+                && self
+                    .answered
+                    .is_none_or(|(raised, learned)| key.2 > raised || kill.seen > learned + SURELY_LATER)
                 && now.since(kill.seen) < STANDS
         })
     }

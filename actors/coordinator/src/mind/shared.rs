@@ -102,31 +102,39 @@ impl CoordinatorMind {
         self.call_about_idle(now, view, out);
     }
 
-    /// An incident for which a remedy exists and none was carried out for long: a person is called, once, and it is still
-    /// tried.
+    /// An incident for which a remedy exists and none was carried out for long, or can be for long, since the hour's budget is
+    /// spent: a person is called, once, and it is still tried.
     fn call_about_idle(&mut self, now: Now, view: &ClusterView, out: &mut Vec<Output>) {
         let handed = self.active.as_ref().filter(|a| a.handed()).map(|a| a.incident.clone());
         let settings = &self.config.remedy;
+        let idle_long = |i: &Incident| {
+            matches!(i.shared, Shared::From(_)) && now.mono.since(i.idle_since) >= IDLE_LONG
+        };
+        let nothing_before = |i: &Incident| match i.shared {
+            Shared::From(at) => Some(at.since(now.mono)).filter(|left| *left >= IDLE_LONG),
+            Shared::Observed(_) | Shared::Over => None,
+        };
         let idle = |i: &&mut Incident| {
             let meant =
                 settings.ladder(i.spec.cause).iter().any(|kind| kind.shared() && settings.mode_of(*kind) != Mode::Off);
             meant
                 && !i.called
                 && i.phase == IncidentPhase::Open
-                && matches!(i.shared, Shared::From(_))
                 && i.gone_since.is_none()
                 && handed.as_deref() != Some(i.name.as_str())
-                && now.mono.since(i.idle_since) >= IDLE_LONG
+                && (idle_long(i) || nothing_before(i).is_some())
         };
         for incident in self.book.values_mut().filter(idle) {
             incident.called = true;
             let command = advice::command(incident.spec.cause, &incident.spec.subject, &incident.nodes, view);
-            let minutes = IDLE_LONG.as_secs() / 60;
-            let detail = format!("nothing could be done for {minutes} minutes. A person is needed; by hand: {command}");
+            let because = match nothing_before(incident) {
+                Some(left) => format!("Nothing can be done for another {} minutes", left.as_secs() / 60),
+                None => format!("Nothing could be done for {} minutes", IDLE_LONG.as_secs() / 60),
+            };
+            let detail = format!("{because}. A person is needed; by hand: {command}");
             let record = line(incident, RemedyKind::CallPerson, Mode::Observe, RemedyOutcome::Escalated, detail, now);
             incident.record(record.clone());
             out.push(Output::Record { incident: incident.name.clone(), record, reason: None });
-            let because = format!("Nothing could be done for {minutes} minutes");
             out.push(notes::needs_a_person(incident, &because, &command));
         }
     }

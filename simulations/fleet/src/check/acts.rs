@@ -265,10 +265,13 @@ impl World {
         self.check.rollout.max(stands)
     }
 
-    /// I13: an act after which fewer pods are well, all through the time in which it is verified, opens the breaker.
+    /// I13: an act after which fewer pods are well, all through the time in which it is verified, opens the breaker. Pods that were
+    /// resized for a raise that then was not made are a try that failed: there is nothing to verify.
     pub(super) fn check_breaker(&mut self) {
         let verify = self.spec.config.remedy.verify_within.0;
-        let Some(last) = self.check.done.last().filter(|last| !last.judged) else { return };
+        let Some(last) = self.check.done.last().filter(|last| !last.judged && last.kind != Kind::Resize) else {
+            return;
+        };
         let p = last.p;
         let (from, until) = (last.at + Duration::from_secs(20), last.at + self.true_span(p, verify));
         if self.now < until + Duration::from_secs(30) {

@@ -72,6 +72,12 @@ impl Act<'_> {
                     let incidents = self.cluster.api.list("DnsIncident", "", "");
                     incidents.iter().any(|incident| incident["status"]["intent"].is_object())
                 }
+                Moment::Withdrawn => {
+                    self.look_at_repairs().await?;
+                    let agents = self.cluster.api.list("NodeAgent", "", "");
+                    let permitted = agents.iter().any(|agent| agent["spec"]["permit"].is_object());
+                    !permitted && self.observer.repair_stands()
+                }
                 Moment::Act => {
                     let at = self.at();
                     self.observer.look_at_log(&self.cluster.api, &self.cluster.world, at);

@@ -243,7 +243,16 @@ impl Work {
         };
         match found {
             Some(true) => self.carried_out(", as the target shows"),
-            Some(false) => self.settle(RemedyOutcome::Failed, "not carried out, as the target shows", PlanEnd::Failed),
+            Some(false) => {
+                let detail = match self.intent.kind {
+                    // The running pods come before the template.
+                    RemedyKind::RaiseMemory => {
+                        "not carried out, as the template shows; pods that run may have been resized in place"
+                    }
+                    _ => "not carried out, as the target shows",
+                };
+                self.settle(RemedyOutcome::Failed, detail, PlanEnd::Failed)
+            }
             None => self.again(),
         }
     }
