@@ -41,9 +41,12 @@ SELECTION = udp-dead udp-stuck hung oom-killed rolling-update api-down healthy@n
   service-selector-changed two-iptables-backends conntrack-insert-failed node-local-dns-dead upstream-dead wrong-answer \
   zone-mismatch aaaa-broken wrong-nameserver loopback-nameserver quiet-network-policy quiet-node-local-dns \
   node-repairs-route node-repair-cut-off traced-drop@nftables api-lost-later aaaa-dropped \
-  many-nodes-sick forged-report coordinator-killed-after-act leader-paused-after-act quiet-ignored-namespace
+  many-nodes-sick forged-report coordinator-killed-after-act leader-paused-after-act quiet-ignored-namespace \
+  replica-first restart-kube-proxy coredns-daemon-set status-page-opened
+RIGHTS = $(CURDIR)/target/rights
 selection: $(COMPILED)
-	$(NAMEWARD) simulate $(SELECTION) --controls --jobs 8 --again
+	rm -rf $(RIGHTS) && mkdir -p $(RIGHTS)
+	NAMEWARD_SIMULATION_RIGHTS=$(RIGHTS) $(NAMEWARD) simulate $(SELECTION) --controls --jobs 8 --again
 	$(NAMEWARD) simulate udp-dead --panics
 
 # Every scenario, in every data plane that makes a difference to it, with what remedies heal once more without them. Each run holds
@@ -51,9 +54,10 @@ selection: $(COMPILED)
 scenarios: $(COMPILED)
 	$(NAMEWARD) simulate --all --once --controls
 
-# docs/faults.md from a run of every scenario in every data plane.
+# docs/faults.md from a run of every scenario in every data plane, or of those in SCENARIOS.
+SCENARIOS ?= --all
 faults: build
-	$(NAMEWARD) simulate --all --again --faults-table docs/faults.md
+	$(NAMEWARD) simulate $(SCENARIOS) --again --faults-table docs/faults.md
 
 # The minds of whole fleets in virtual time (docs/virtual-time.md): SEEDS histories, beginning with FROM, in a profile of its own.
 SEEDS ?= 1000
@@ -92,9 +96,8 @@ configuration:
 metrics:
 	NAMEWARD_WRITE_DOCS=1 $(CARGO) test --quiet -p nameward-metrics --test pure docs::
 
-# Every scenario, and whether the shipped roles fit them: no right unused, none missing.
-rights: build
-	rm -rf target/rights && mkdir -p target/rights
+# Whether the shipped roles and policies fit what the selection does: no right unused, none missing. Five of its scenarios use all of them
+# already: oom-killed, replica-first, restart-kube-proxy, coredns-daemon-set and status-page-opened.
+rights: selection
 	.ci/tools >/dev/null
-	NAMEWARD_SIMULATION_LOGS=$(CURDIR)/target/rights $(NAMEWARD) simulate --all --once --again
-	.ci/rights target/rights
+	.ci/rights $(RIGHTS)

@@ -21,6 +21,8 @@ FORBIDDEN = [
 ]
 # All that an agent may change.
 AGENT_WRITES = {("nodeagents", "create"), ("nodeagents/status", "patch")}
+# What viewers of the status page may read.
+VIEWED = {("/", "get"), ("/status.json", "get"), ("/state", "get")}
 READS = {"get", "list", "watch"}
 CAPABILITIES = {"SYS_ADMIN", "NET_ADMIN"}
 EXTRA = {"everything": {"NET_RAW", "SYS_PTRACE"}}
@@ -98,8 +100,10 @@ def valid(where, one):
 
 def rights(where, one):
     agent = one["metadata"]["name"].startswith("nameward-agent")
+    urls = {(url, verb) for rule in one["rules"] for url in rule.get("nonResourceURLs", []) for verb in rule["verbs"]}
+    check(urls <= VIEWED, f"{where} grants {sorted(urls - VIEWED)}")
     for rule in one["rules"]:
-        for resource in rule["resources"]:
+        for resource in rule.get("resources", []):
             for verb in rule["verbs"]:
                 for bad in FORBIDDEN:
                     hit = bad[0] in (None, resource) and bad[1] in (None, verb)

@@ -53,7 +53,7 @@ pub(crate) struct Heard {
 pub(crate) fn check(args: &CheckArgs) -> Result<Found, Failure> {
     let (form, from) = (args.output, args.outside.clone());
     let outcome = configure(&args.cluster).and_then(|(_, config, warnings)| {
-        Log::start_quietly(&config)?;
+        Log::start_quietly(&config, &args.cluster)?;
         warnings.iter().for_each(|warning| output::error(&format!("nameward: warning: {warning}")));
         nameward_supervision::run(move || ask(config, form, from))
             .map_err(|e| Failure::could_not("the threads of the process cannot be started", e))?

@@ -59,6 +59,9 @@ pub(crate) struct Cluster {
     /// UDP port of the CoreDNS pods; overrides `discovery.udp_port`.
     #[arg(long, value_name = "PORT")]
     pub(crate) udp_port: Option<u16>,
+    /// What is logged: error, warn, info, debug, trace or a filter; overrides `log.level`, also when that changes.
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
 }
 
 /// What is done where this machine is no node of the cluster.
@@ -121,6 +124,8 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "nameward diagnose [OPTIONS] <POD|PATH>\n       nameward diagnose [OPTIONS] --host\n       \
+nameward diagnose --list-causes",
     after_help = "Examples:\n  nameward diagnose shop/cart              a pod of this node, as root on the node\n  \
 nameward diagnose /run/netns/cni-3f1c…   a network namespace by its file\n  \
 nameward diagnose --host                 the node itself\n  \
@@ -197,8 +202,9 @@ pub(crate) struct SimulateArgs {
     /// Name the scenarios.
     #[arg(long)]
     pub(crate) list: bool,
-    /// Write the page of faults, as docs/faults.md is one, if all pass.
-    #[arg(long, requires = "all", value_name = "FILE")]
+    /// Write the page of faults, as docs/faults.md is one, if all pass; every scenario runs in each of its data planes, and the lines of
+    /// scenarios that are not run stay.
+    #[arg(long, value_name = "FILE")]
     pub(crate) faults_table: Option<PathBuf>,
     /// Serve the cluster's status pages on loopback, and keep it running after the scenario, until Ctrl-C.
     #[arg(long)]

@@ -101,6 +101,7 @@ pub(crate) fn configure(cluster: &Cluster) -> Result<(Source, Config, Vec<String
     lay_over("NAMEWARD_KUBERNETES_CONTEXT", cluster.context.clone());
     lay_over("NAMEWARD_KUBERNETES_NAMESPACE", cluster.namespace.clone());
     lay_over("NAMEWARD_DISCOVERY_UDP_PORT", cluster.udp_port.map(|p| p.to_string()));
+    lay_over("NAMEWARD_LOG_LEVEL", cluster.log_level.clone());
     let file = cluster.config.clone();
     let (source, loaded) = Source::open(file.clone(), env).map_err(|p| told(file.as_deref(), &p))?;
     Ok((source, loaded.config, loaded.warnings))

@@ -40,7 +40,7 @@ pub(crate) fn diagnose(args: &DiagnoseArgs) -> Result<Found, Failure> {
     let wanted = Wanted::parse(args.subject.as_deref().filter(|_| !args.host));
     let outcome = wanted.and_then(|wanted| {
         let (_, config, warnings) = configure(&args.cluster)?;
-        Log::start_quietly(&config)?;
+        Log::start_quietly(&config, &args.cluster)?;
         warnings.iter().for_each(|warning| output::error(&format!("nameward: warning: {warning}")));
         nameward_supervision::run(move || explain(config, wanted, form))
             .map_err(|e| Failure::could_not("the threads of the process cannot be started", e))?

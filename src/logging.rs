@@ -9,6 +9,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 
+use crate::cli::Cluster;
 use crate::exit::Failure;
 
 #[cfg(feature = "otel")]
@@ -39,12 +40,12 @@ impl Log {
         Self::start_at(&config.log.level, config.log.format)
     }
 
-    /// The same, with what a command that people wait for may tell beside its result.
+    /// The same, with what a command that people wait for may tell beside its result: errors, unless they ask for more.
     ///
     /// # Errors
     /// As [`Log::start`].
-    pub(crate) fn start_quietly(config: &Config) -> Result<Self, Failure> {
-        Self::start_at("error", config.log.format)
+    pub(crate) fn start_quietly(config: &Config, asked: &Cluster) -> Result<Self, Failure> {
+        Self::start_at(if asked.log_level.is_some() { &config.log.level } else { "error" }, config.log.format)
     }
 
     fn start_at(level: &str, format: LogFormat) -> Result<Self, Failure> {

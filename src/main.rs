@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod simulate;
 mod status;
+mod visitors;
 mod wiring;
 
 use std::process::ExitCode;

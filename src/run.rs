@@ -23,6 +23,7 @@ use crate::config::configure;
 use crate::exit::{Failure, Found};
 use crate::logging::Log;
 use crate::outside;
+use crate::visitors::ApiReview;
 use crate::wiring::{self, Parts, Reconfigure};
 
 /// Threads that enter namespaces, and jobs that may wait for them.
@@ -124,6 +125,7 @@ async fn serve(
         About { version: env!("CARGO_PKG_VERSION").to_owned(), node: node.0.clone(), role: role_name.to_owned() };
     let pages =
         Pages::new(about, supervisor.board()).map_err(|e| Failure::could_not("the metrics cannot be registered", e))?;
+    pages.reviewed_by(Arc::new(ApiReview(connection.cluster.clone())));
     let server = endpoint.serve(pages.clone());
     let config = Arc::new(config);
     if place == Place::Outside {

@@ -103,7 +103,8 @@ fn table(file: &Path, scenarios: &[Scenario], results: &[ScenarioResult]) -> Res
         output::error(&format!("nameward: {} is left as it is: not all scenarios passed", file.display()));
         return Ok(());
     }
-    let written = std::fs::write(file, nameward_simulations::faults::page(&runs));
+    let before = std::fs::read_to_string(file).unwrap_or_default();
+    let written = std::fs::write(file, nameward_simulations::faults::page(&runs, &before));
     written.map_err(|e| Failure::could_not(format!("{} cannot be written", file.display()), e))
 }
 
@@ -131,7 +132,7 @@ fn scenarios(args: &SimulateArgs) -> Result<Vec<Scenario>, Failure> {
         let planes: Vec<Plane> = match args.plane {
             Some(plane) => has.iter().copied().filter(|one| *one == plane).collect(),
             None if args.once && !scenario.plane_matters() => has.iter().copied().cycle().skip(turn).take(1).collect(),
-            None if args.all => has.clone(),
+            None if args.all || args.faults_table.is_some() => has.clone(),
             None => vec![scenario.plane()],
         };
         if planes.is_empty() && !args.all {

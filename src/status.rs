@@ -26,7 +26,7 @@ const NOT_WELL: usize = 100;
 pub(crate) fn status(args: &StatusArgs) -> Result<Found, Failure> {
     let form = args.output;
     let outcome = configure(&args.cluster).and_then(|(_, config, warnings)| {
-        Log::start_quietly(&config)?;
+        Log::start_quietly(&config, &args.cluster)?;
         warnings.iter().for_each(|warning| output::error(&format!("nameward: warning: {warning}")));
         nameward_supervision::run(move || tell(config, form))
             .map_err(|e| Failure::could_not("the threads of the process cannot be started", e))?

@@ -132,6 +132,14 @@ fn a_bad_variable_is_named_and_a_foreign_one_harms_nothing() {
 }
 
 #[test]
+fn a_level_that_is_none_is_refused_before_anything_starts() {
+    let home = Home::new();
+    for command in ["run", "check", "status"] {
+        ran(home.nameward(&[command, "--log-level", "inof"])).fails(2, &["NAMEWARD_LOG_LEVEL", "`inof`"]);
+    }
+}
+
+#[test]
 fn a_closed_pipe_is_no_disaster() {
     let home = Home::new();
     let mut command = home.nameward(&["config", "schema"]);

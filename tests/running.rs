@@ -99,6 +99,20 @@ fn a_changed_configuration_takes_effect_and_a_bad_one_does_not() {
 }
 
 #[test]
+fn a_level_on_the_command_line_lies_over_the_file_and_stays_when_that_changes() {
+    let (home, cluster) = (Home::new(), Cluster::start());
+    let (mut running, address) = start(&home, &cluster, &["--log-level", "info,nameward=debug"]);
+    // What the file says now would silence this line and the last one.
+    home.write("nameward.toml", &CONFIG.replace("info", "error"));
+    running.says("the configuration changed and is in force");
+    metric_is(address, "nameward_config_last_reload_successful", |n| n > 0.0);
+    running.signal(Signal::SIGTERM);
+    let (status, lines) = running.ends(PATIENCE);
+    assert_eq!(status.code(), Some(0), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("nameward ends")), "{lines:#?}");
+}
+
+#[test]
 fn sigterm_drains_and_ends_well() {
     let (home, cluster) = (Home::new(), Cluster::start());
     let (running, address) = start(&home, &cluster, &[]);

@@ -208,7 +208,7 @@ pub struct Metrics {
     /// Address of `/metrics`, `/healthz` and `/readyz`, the status page (`/`), `/status.json` and `/state`.
     #[schemars(extend("format" = "ip-port"))]
     pub listen: SocketAddr,
-    /// `false`: the status page, `/status.json` and `/state` answer to loopback alone. `true`: to whoever reaches the port.
+    /// `false`: the status page, `/status.json` and `/state` answer to loopback alone. `true`: also to whom the API server lets in.
     pub open_state: bool,
 }
 

@@ -4,6 +4,7 @@
 //! what it was told to.
 
 mod ask;
+mod fetch;
 mod forward;
 
 use std::ffi::OsString;
@@ -26,6 +27,8 @@ enum Client {
     Connect(Connect),
     /// Hands queries on to another server, by UDP and TCP.
     Forward(Forward),
+    /// Asks for a page over HTTP once, and fails unless it answers with a status.
+    Fetch(Fetch),
     /// Holds the lock that iptables-legacy takes.
     Lock,
 }
@@ -96,6 +99,26 @@ struct Connect {
     count: usize,
 }
 
+/// A page, and what it must answer.
+#[derive(Debug, Args)]
+struct Fetch {
+    /// Whom.
+    #[arg(long)]
+    server: IpAddr,
+    /// The server's port.
+    #[arg(long, default_value_t = 9890)]
+    to_port: u16,
+    /// Which page.
+    #[arg(long)]
+    path: String,
+    /// The bearer token that is shown.
+    #[arg(long)]
+    token: Option<String>,
+    /// The status that it must answer with.
+    #[arg(long, default_value_t = 200)]
+    status: u16,
+}
+
 /// From where to where.
 #[derive(Debug, Args)]
 struct Forward {
@@ -122,6 +145,7 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
     let done = match client {
         Client::Query(query) => ask::ask(&query),
         Client::Hold(bound) => hold(&bound),
+        Client::Fetch(page) => fetch::fetch(&page),
         Client::Lock => lock(),
         Client::Connect(connect) => ask::connect(SocketAddr::new(connect.server, connect.to_port), connect.count),
         Client::Forward(to) => {

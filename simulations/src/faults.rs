@@ -5,27 +5,41 @@ use std::collections::{BTreeMap, BTreeSet};
 use nameward_messages::verdict::Cause;
 
 use crate::result::ScenarioResult;
-use crate::scenario::{Expect, Plane, Scenario};
+use crate::scenario::{BUILT_IN, Expect, Plane, Scenario};
 
 /// What is written by hand, with a mark for each table.
 const TEMPLATE: &str = include_str!("faults.md");
 const NAMED: &str = "<!-- named -->";
 const QUIET: &str = "<!-- quiet -->";
 
-/// Writes the page from the runs of scenarios in their data planes (see [`Scenario::in_plane`]).
+/// Writes the page from the runs of scenarios in their data planes (see [`Scenario::in_plane`]). Of scenarios that were not run, the
+/// lines that `before` has of them stay; lines of what is no scenario any more go.
 #[must_use]
-pub fn page(runs: &[(Scenario, ScenarioResult)]) -> String {
+pub fn page(runs: &[(Scenario, ScenarioResult)], before: &str) -> String {
     let mut scenarios: BTreeMap<&str, Vec<&(Scenario, ScenarioResult)>> = BTreeMap::new();
     for run in runs {
         scenarios.entry(plain(&run.0)).or_default().push(run);
     }
     let mut named: Vec<(String, String)> = Vec::new();
-    let mut quiet = String::from("| scenario | data planes | what happens |\n|---|---|---|\n");
+    let mut quiet: BTreeMap<String, String> = BTreeMap::new();
+    for line in before.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let known = |place: usize| {
+            let name = cells.get(place)?.strip_prefix('`')?.strip_suffix('`')?;
+            let kept = !scenarios.contains_key(name) && BUILT_IN.iter().any(|(built_in, _)| *built_in == name);
+            kept.then_some(name)
+        };
+        if let Some(name) = known(1) {
+            quiet.insert(name.to_owned(), format!("{line}\n"));
+        } else if let Some(fault) = cells.get(1).filter(|_| known(2).is_some()) {
+            named.push((sort_key(fault), format!("{line}\n")));
+        }
+    }
     for (name, runs) in &scenarios {
         let Some((first, _)) = runs.first() else { continue };
         if runs.iter().all(|(scenario, _)| scenario.expect.verdict.is_empty()) {
             let planes = planes(runs.iter().map(|(scenario, _)| scenario.plane()));
-            quiet.push_str(&format!("| `{name}` | {planes} | {} |\n", escaped(&first.summary)));
+            quiet.insert((*name).to_owned(), format!("| `{name}` | {planes} | {} |\n", escaped(&first.summary)));
             continue;
         }
         for cause in causes(runs) {
@@ -44,6 +58,8 @@ pub fn page(runs: &[(Scenario, ScenarioResult)]) -> String {
     named.sort();
     let head = "| fault | scenario | verdict | data planes | named after | remedy |\n|---|---|---|---|---|---|\n";
     let named: String = std::iter::once(head.to_owned()).chain(named.into_iter().map(|(_, row)| row)).collect();
+    let head = "| scenario | data planes | what happens |\n|---|---|---|\n";
+    let quiet: String = std::iter::once(head.to_owned()).chain(quiet.into_values()).collect();
     TEMPLATE.replace(NAMED, named.trim_end()).replace(QUIET, quiet.trim_end())
 }
 
@@ -110,7 +126,6 @@ fn escaped(text: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::scenario::BUILT_IN;
 
     fn all() -> Vec<Scenario> {
         let parsed = BUILT_IN.iter().map(|(name, text)| Scenario::parse(name, text).unwrap());
@@ -131,16 +146,38 @@ mod tests {
     fn every_fault_of_the_catalogue_is_on_the_page() {
         let runs: Vec<(Scenario, ScenarioResult)> =
             all().into_iter().map(|scenario| (scenario, ScenarioResult::default())).collect();
-        let page = page(&runs);
+        let page = page(&runs, "");
         let missing: Vec<String> = (1..=58).map(|n| format!("F{n:02}")).filter(|id| !page.contains(id)).collect();
         assert!(missing.is_empty(), "neither rehearsed nor said why not: {missing:?}");
+    }
+
+    #[test]
+    fn what_was_not_run_keeps_its_line() {
+        let runs: Vec<(Scenario, ScenarioResult)> =
+            all().into_iter().map(|scenario| (scenario, ScenarioResult::default())).collect();
+        let whole = page(&runs, "");
+        assert_eq!(page(&[], &whole), whole);
+        let one: Vec<_> = runs.iter().filter(|(s, _)| ["udp-dead", "healthy"].contains(&plain(s))).cloned().collect();
+        assert_eq!(page(&one, &whole), whole);
+        let gone = whole.replace("`udp-dead`", "`no-scenario`").replace("`healthy`", "`none-either`");
+        let kept = page(&[], &gone);
+        assert!(!kept.contains("no-scenario") && !kept.contains("none-either"));
+        assert_eq!(kept.lines().count() + 2, whole.lines().count());
+    }
+
+    #[test]
+    fn the_page_in_the_repository_has_every_scenario() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/faults.md")).unwrap();
+        let missing: Vec<&str> =
+            BUILT_IN.iter().map(|(name, _)| *name).filter(|name| !page.contains(&format!("| `{name}` |"))).collect();
+        assert!(missing.is_empty(), "make faults SCENARIOS=\"{}\"", missing.join(" "));
     }
 
     #[test]
     fn the_page_has_a_line_for_each_scenario_and_cause() {
         let runs: Vec<(Scenario, ScenarioResult)> =
             all().into_iter().map(|scenario| (scenario, ScenarioResult::default())).collect();
-        let page = page(&runs);
+        let page = page(&runs, "");
         assert!(!page.contains("<!--"));
         for (name, _) in BUILT_IN {
             assert!(page.contains(&format!("| `{name}` |")), "{name}");

@@ -42,6 +42,11 @@ pub const OPTED_IN: &[(&[&str], &str, &str)] = &[
         include_str!("../../deploy/rbac/optional/node-condition.yaml"),
     ),
     (
+        &["metrics", "open_state"],
+        "deploy/rbac/optional/status-page.yaml",
+        include_str!("../../deploy/rbac/optional/status-page.yaml"),
+    ),
+    (
         &["remedy", "modes", "restart-kube-proxy"],
         "deploy/rbac/optional/restart-kube-proxy.yaml",
         include_str!("../../deploy/rbac/optional/restart-kube-proxy.yaml"),

@@ -61,6 +61,9 @@ pub struct Expect {
     /// Verdicts that must be found; no others may be.
     #[serde(default)]
     pub verdict: Vec<ExpectVerdict>,
+    /// Verdicts that may be found as well, for a stated reason: they are true, and whether they are told in time is chance.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may: Vec<ExpectVerdict>,
     /// Remedies that must be done; no others may be.
     #[serde(default)]
     pub remedy: Vec<ExpectRemedy>,
@@ -127,9 +130,9 @@ pub struct ExpectRemedy {
     /// Not before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Period>,
-    /// It must be taken back: in the end the kernel's state is as it was when it broke.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub taken_back: bool,
+    /// It must be taken back within this time of the first fault: the kernel's state is then as it was when it broke.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_back_within: Option<Period>,
     /// Only in these data planes; in all of the scenario's if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub planes: Vec<Plane>,
@@ -221,6 +224,7 @@ impl Scenario {
         let here = |planes: &[Plane]| planes.is_empty() || planes.contains(&plane);
         one.inject.retain(|step| here(&step.planes));
         one.expect.verdict.retain(|verdict| here(&verdict.planes));
+        one.expect.may.retain(|verdict| here(&verdict.planes));
         one.expect.remedy.retain(|remedy| here(&remedy.planes));
         one.expect.incident.retain(|incident| here(&incident.planes));
         one

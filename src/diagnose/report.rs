@@ -180,6 +180,15 @@ impl Report {
 
 fn about(surveyed: &Surveyed) -> About {
     match &surveyed.namespace {
+        // A namespace by its file, which no pod owns.
+        Some(namespace) if namespace.pod.as_str() == namespace.path.display().to_string() => About {
+            kind: "netns",
+            namespace: None,
+            name: namespace.path.display().to_string(),
+            netns: Some(namespace.path.display().to_string()),
+            addresses: namespace.ips.clone(),
+            resolv: Some(namespace.resolv.clone()),
+        },
         Some(namespace) => About {
             kind: "pod",
             namespace: Some(namespace.key.namespace.clone()),

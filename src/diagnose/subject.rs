@@ -118,7 +118,7 @@ pub(super) fn find<'a>(
         [] => {
             let near = nearest(pods.map(|p| &p.key), namespace, name);
             let hint = if near.is_empty() {
-                format!("no pod runs on {node}")
+                format!("no pod of {node} is known, by the API or by the CNI results")
             } else {
                 format!("the nearest names on {node} are {}", near.join(", "))
             };
@@ -214,7 +214,7 @@ mod tests {
             "{said}"
         );
         let none = find([].iter(), None, "cart", &"node1".into()).unwrap_err().to_string();
-        assert!(none.contains("no pod runs on node1"), "{none}");
+        assert!(none.contains("no pod of node1 is known"), "{none}");
     }
 
     #[test]

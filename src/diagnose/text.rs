@@ -55,6 +55,7 @@ fn headline(report: &Report) -> String {
     let addresses: Vec<String> = about.addresses.iter().map(ToString::to_string).collect();
     let mut line = match &about.namespace {
         Some(namespace) => format!("pod {namespace}/{} on {}", about.name, report.node),
+        None if about.netns.is_some() => format!("a network namespace of no pod that {} knows", report.node),
         None => format!("node {}", report.node),
     };
     if !addresses.is_empty() {
@@ -206,8 +207,14 @@ fn sentence(report: &Report) -> String {
     };
     let failing = report.matrix.iter().filter(|row| row.suspected && row.way == "plain").count();
     let asked = report.matrix.len();
+    let well = report.matrix.iter().filter(|row| row.failed == 0).count();
     match (report.healthy, failing, report.causes.is_empty()) {
         (None, ..) => format!("Nothing could be asked from {whom}."),
+        (Some(true), ..) if well < asked => {
+            format!(
+                "DNS answers {whom}: {well} of {asked} ways of asking; the rest was not confirmed, or is not the cluster's."
+            )
+        }
         (Some(true), ..) => format!("DNS answers {whom}: {asked} ways of asking, all well."),
         (Some(false), 0, _) => format!("DNS answers {whom}, but not all is well: see above."),
         (Some(false), n, true) => format!("DNS fails {whom} on {n} paths, and no cause is named from here: see above."),

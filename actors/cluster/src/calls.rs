@@ -10,6 +10,7 @@ mod node;
 mod notes;
 mod outside;
 mod reads;
+mod visitor;
 mod workload;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ use serde_json::Value;
 pub use error::{CallError, Cause, Operation};
 pub use notes::{Note, NoteKind, Regarding};
 pub use reads::NotFound;
+pub use visitor::TokenUser;
 
 use crate::names::MANAGER;
 

@@ -193,8 +193,13 @@ impl World {
     }
 
     /// What fails has failed for 25 seconds.
-    pub(crate) fn aged(mut self) -> Self {
-        self.suspected_for = Duration::from_secs(25);
+    pub(crate) fn aged(self) -> Self {
+        self.failing_for(25)
+    }
+
+    /// What fails has failed for so many seconds.
+    pub(crate) fn failing_for(mut self, seconds: u64) -> Self {
+        self.suspected_for = Duration::from_secs(seconds);
         self
     }
 

@@ -137,7 +137,9 @@ pub fn way(known: &Known<'_>, target: &Target, transport: Transport) -> Vec<Step
         compare(known, to, transport, &mut steps);
     }
     let filters = &known.sample.host.netfilter;
-    for missing in Filters::unread(filters) {
+    let unread = Filters::unread(filters);
+    let all_read = unread.is_empty();
+    for missing in unread {
         steps.add(Step::new(Hop::Rules, format!("{} rules", known.node), Passes::Unknown, missing));
     }
     let bridged = !service && known.is_pod() && links::bridged(known, to);
@@ -156,7 +158,11 @@ pub fn way(known: &Known<'_>, target: &Target, transport: Transport) -> Vec<Step
         trip.steps(known, walk, &mut branch);
         let end = walk.packet.destination;
         if service && end == to && !branch.ended {
-            let says = format!("{to} is not translated: it is routed as it is");
+            let says = if all_read {
+                format!("{to} is not translated: it is routed as it is")
+            } else {
+                format!("whether {to} is translated could not be read")
+            };
             branch.add(Step::new(Hop::Rules, format!("{} rules", known.node), Passes::Unknown, says));
         }
         if service && known.is_pod() && links::bridged(known, end) && links::bridge_filter_off(known) {

@@ -127,21 +127,21 @@ causes! {
     CorednsOomKilled = "coredns-oom-killed" ("F05") Coredns Cluster {
         says: "is killed for want of memory",
         remedy: Some(RemedyKind::RaiseMemory),
-        command: "kubectl -n NAMESPACE set resources deployment/WORKLOAD --limits=memory=LIMIT",
+        command: "kubectl -n NAMESPACE set resources deployment/WORKLOAD -c CONTAINER --limits=memory=LIMIT",
         never: &["deleting pods: the load concentrates on those that are left", "removing the limit"],
     }
     /// The process gets less CPU than it needs: its cgroup is throttled.
     CorednsThrottled = "coredns-throttled" ("F18") Coredns CorednsPod {
         says: "is throttled: it needs more CPU than its limit",
         remedy: None,
-        command: "kubectl -n NAMESPACE set resources deployment/WORKLOAD --limits=cpu=0 (or a higher limit), or add a replica",
+        command: "kubectl -n NAMESPACE set resources deployment/WORKLOAD -c CONTAINER --limits=cpu=0 (or a higher limit), or add a replica",
         never: &["restarting it: a cold cache makes more work", "a liveness probe with a short time-out"],
     }
     /// Queries come faster than the process reads them: the receive buffer of its UDP socket overflows.
     CorednsReceiveOverflow = "coredns-receive-overflow" ("F19") Coredns CorednsPod {
         says: "loses queries: the receive buffer of its UDP socket overflows",
         remedy: None,
-        command: "kubectl -n NAMESPACE scale deployment/WORKLOAD --replicas=MORE; on NODE: sysctl -w net.core.rmem_default=BYTES, then recreate the pod",
+        command: "kubectl -n NAMESPACE scale deployment/WORKLOAD --replicas=REPLICAS; on NODE: sysctl -w net.core.rmem_default=BYTES, then recreate the pod",
         never: &["raising net.core.rmem_max alone: the socket is made with rmem_default"],
     }
     /// CoreDNS has no (or no fresh) view of the API: cluster names fail while external ones resolve.
@@ -197,7 +197,7 @@ causes! {
     ZoneMismatch = "zone-mismatch" ("F47") Coredns Cluster {
         says: "does not serve the cluster domain that pods search",
         remedy: None,
-        command: "compare `kubernetes ZONE` in kubectl -n NAMESPACE get configmap coredns -o yaml with clusterDomain of the kubelets",
+        command: "compare the zone behind `kubernetes` in the Corefile (kubectl -n NAMESPACE get configmap coredns -o yaml) with clusterDomain of the kubelets",
         never: &["restarting CoreDNS", "changing the search list of single pods"],
     }
     /// A answers and AAAA does not: musl fails the whole lookup, glibc waits.
@@ -456,7 +456,7 @@ causes! {
     WrongNeighbour = "wrong-neighbour" ("F33") Node Pod {
         says: "is hidden behind a neighbour entry with the wrong link-layer address",
         remedy: Some(RemedyKind::FixNeighbour),
-        command: "ip neigh del POD_IP dev DEV where the evidence names the entry (on the node, or in the pod by nsenter)",
+        command: "ip neigh del ENTRY dev DEV where the evidence names the entry (on the node, or in the pod by nsenter)",
         never: &["restarting CoreDNS", "ip neigh flush all"],
     }
     /// One end of a pod's veth pair is down.

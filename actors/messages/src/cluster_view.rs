@@ -74,6 +74,19 @@ pub struct DnsPodView {
     pub containers: Vec<DnsContainerView>,
 }
 
+impl ClusterView {
+    /// Leaves out pods of which only the object is left, since every container has ended for good: what a kubelet leaves of one that it
+    /// evicted. The watches do so already; nobody may count one, whoever made the view.
+    pub fn forget_what_is_over(view: &mut Arc<Self>) {
+        let over = |phase: &str| matches!(phase, "Failed" | "Succeeded");
+        if view.pods.iter().any(|pod| over(&pod.phase)) || view.coredns.iter().any(|state| over(&state.phase)) {
+            let view = Arc::make_mut(view);
+            view.pods.retain(|pod| !over(&pod.phase));
+            view.coredns.retain(|state| !over(&state.phase));
+        }
+    }
+}
+
 /// A container of a CoreDNS pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsContainerView {

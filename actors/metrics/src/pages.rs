@@ -13,6 +13,7 @@ use nameward_messages::status::Status;
 use nameward_supervision::{ActorReport, HealthBoard, clock};
 use serde::Serialize;
 
+use crate::gate::{Gate, Review};
 use crate::html;
 use crate::mind::Output;
 use crate::names::Metric;
@@ -33,6 +34,7 @@ struct Inner {
     registry: Registry,
     snapshot: Mutex<Arc<Snapshot>>,
     open_state: AtomicBool,
+    gate: Gate,
     pause_file: OnceLock<PathBuf>,
 }
 
@@ -53,7 +55,7 @@ pub(crate) enum Kind {
 }
 
 impl Page {
-    fn text(status: u16, body: String) -> Self {
+    pub(crate) fn text(status: u16, body: String) -> Self {
         Self { status, kind: Kind::Text, body }
     }
 
@@ -72,6 +74,19 @@ pub(crate) struct Asker<'a> {
     pub(crate) peer: IpAddr,
     /// The host that it believes to ask, with or without a port; browsers always say.
     pub(crate) host: Option<&'a str>,
+    /// The bearer token that it shows.
+    pub(crate) token: Option<&'a str>,
+}
+
+/// How somebody may come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// He is on this machine.
+    Own,
+    /// He is not, and this is what he is told.
+    Shut(Page),
+    /// He is not, and must say who he is.
+    Gate,
 }
 
 impl Asker<'_> {
@@ -117,6 +132,7 @@ impl Pages {
                 registry,
                 snapshot: Mutex::default(),
                 open_state: AtomicBool::new(false),
+                gate: Gate::default(),
                 pause_file: OnceLock::new(),
             }),
         })
@@ -143,7 +159,7 @@ impl Pages {
         &self.inner.about.node
     }
 
-    /// Whether the page, `/status.json` and `/state` answer to others than loopback.
+    /// Whether the page, `/status.json` and `/state` answer to others than loopback, if the API server lets them in.
     pub(crate) fn open_state(&self, open: bool) {
         self.inner.open_state.store(open, Ordering::Relaxed);
     }
@@ -183,38 +199,51 @@ impl Pages {
         Page::text(200, format!("ready\n{}", lines(&degraded)))
     }
 
-    /// Why somebody is not shown what is known of the cluster, if he is not.
-    pub(crate) fn refusal(&self, asker: Asker<'_>) -> Option<Page> {
+    /// Who asks the API server whether visitors from elsewhere may be let in. The first one counts.
+    pub fn reviewed_by(&self, review: Arc<dyn Review>) {
+        self.inner.gate.reviewed_by(review);
+    }
+
+    /// How somebody may come in who asks for what is known of the cluster.
+    pub(crate) fn entry(&self, asker: Asker<'_>) -> Entry {
         let peer = asker.peer;
+        let local = peer.to_canonical().is_loopback();
+        if local && asker.names_this_machine() {
+            return Entry::Own;
+        }
         if self.inner.open_state.load(Ordering::Relaxed) {
-            return None;
+            return Entry::Gate;
         }
-        if !peer.to_canonical().is_loopback() {
-            return Some(Page::text(
-                403,
-                format!(
-                    "This page answers to loopback alone, and you ask from {peer}. Ask from the node itself (kubectl exec or \
-                     port-forward), or set metrics.open_state = true.\n"
-                ),
-            ));
+        let because = if local {
+            "This page answers to loopback alone, under the name localhost or an address, and you ask for another name. Set \
+             metrics.open_state = true if it is meant to be served under one.\n"
+                .to_owned()
+        } else {
+            format!(
+                "This page answers to loopback alone, and you ask from {peer}. Ask from the node itself (kubectl exec or \
+                 port-forward), or set metrics.open_state = true.\n"
+            )
+        };
+        Entry::Shut(Page::text(403, because))
+    }
+
+    /// Lets somebody in, or says why not. `path`: as a role of the cluster names it.
+    pub(crate) async fn admit(&self, asker: Asker<'_>, path: &'static str) -> Result<(), Page> {
+        match self.entry(asker) {
+            Entry::Own => Ok(()),
+            Entry::Shut(page) => Err(page),
+            Entry::Gate => self.inner.gate.admit(asker.token, path).await,
         }
-        if !asker.names_this_machine() {
-            let because = "This page answers to loopback alone, under the name localhost or an address, and you ask for another \
-                           name. Set metrics.open_state = true if it is meant to be served under one.\n";
-            return Some(Page::text(403, because.to_owned()));
-        }
-        None
     }
 
     /// The status page as HTML.
-    pub(crate) fn html(&self, asker: Asker<'_>) -> Page {
-        let shown = || Page { status: 200, kind: Kind::Html, body: html::page(&self.status()) };
-        self.refusal(asker).unwrap_or_else(shown)
+    pub(crate) fn html(&self) -> Page {
+        Page { status: 200, kind: Kind::Html, body: html::page(&self.status()) }
     }
 
     /// The same as JSON.
-    pub(crate) fn status_json(&self, asker: Asker<'_>) -> Page {
-        self.refusal(asker).unwrap_or_else(|| Page::json(&self.status()))
+    pub(crate) fn status_json(&self) -> Page {
+        Page::json(&self.status())
     }
 
     fn status(&self) -> Status {
@@ -235,11 +264,7 @@ impl Pages {
     }
 
     /// Everything, as JSON.
-    pub(crate) fn state(&self, asker: Asker<'_>) -> Page {
-        self.refusal(asker).unwrap_or_else(|| self.whole())
-    }
-
-    fn whole(&self) -> Page {
+    pub(crate) fn state(&self) -> Page {
         let inner = &*self.inner;
         let snapshot = Arc::clone(&self.snapshot());
         let actors = inner.board.reports();

@@ -15,7 +15,7 @@ use crate::pages::{Asker, Kind, Page, Pages};
 
 /// What `/` says to those who are not shown the status page.
 const INDEX: &str = "Nameward\n\n/metrics      Prometheus text\n/healthz      is this process live\n/readyz       what it still \
-                     awaits\n\nTo loopback alone, unless metrics.open_state:\n/             the status page\n/status.json  the same as \
+                     awaits\n\nTo loopback, and with metrics.open_state to who shows a token:\n/             the status page\n/status.json  the same as \
                      JSON\n/state        all that it knows, as JSON\n";
 
 /// The endpoint could not be opened.
@@ -105,11 +105,14 @@ async fn metrics(State(pages): State<Pages>) -> Response {
 fn asker(peer: SocketAddr, headers: &HeaderMap) -> Asker<'_> {
     // A name that is not text names no machine.
     let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
-    Asker { peer: peer.ip(), host }
+    let shown = headers.get(header::AUTHORIZATION).and_then(|shown| shown.to_str().ok());
+    let token = shown.and_then(|shown| shown.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    Asker { peer: peer.ip(), host, token: token.map(|(_, token)| token.trim()) }
 }
 
 async fn state(State(pages): State<Pages>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, headers: HeaderMap) -> Page {
-    pages.state(asker(peer, &headers))
+    let admitted = pages.admit(asker(peer, &headers), "/state").await;
+    admitted.map_or_else(|refusal| refusal, |()| pages.state())
 }
 
 async fn status_json(
@@ -117,13 +120,18 @@ async fn status_json(
     ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     headers: HeaderMap,
 ) -> Page {
-    pages.status_json(asker(peer, &headers))
+    let admitted = pages.admit(asker(peer, &headers), "/status.json").await;
+    admitted.map_or_else(|refusal| refusal, |()| pages.status_json())
 }
 
-/// Whoever is not shown the page is told what there is.
+/// Whoever is not shown the page, and shows no token, is told what there is.
 async fn page(State(pages): State<Pages>, ConnectInfo(Peer(peer)): ConnectInfo<Peer>, headers: HeaderMap) -> Response {
-    let page = pages.html(asker(peer, &headers));
-    if page.status == 403 { INDEX.into_response() } else { page.into_response() }
+    let asker = asker(peer, &headers);
+    match pages.admit(asker, "/").await {
+        Ok(()) => pages.html().into_response(),
+        Err(_) if asker.token.is_none() => INDEX.into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 /// The same for every release; an upgrade must be seen at once.
@@ -153,8 +161,11 @@ impl IntoResponse for Page {
             Kind::Json => "application/json",
             Kind::Html => "text/html; charset=utf-8",
         };
-        guarded(
-            (status, [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")], self.body).into_response(),
-        )
+        let mut response =
+            (status, [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")], self.body).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        guarded(response)
     }
 }

@@ -1,5 +1,6 @@
 //! CPU of one sweep (100 namespaces, 3 servers, UDP) beside the floor: what the kernel alone costs, measured by
-//! `bench/limit.c` in the same run against the same answering servers.
+//! `bench/limit.c` in the same run against the same answering servers; then once more with the Service asked as well, from a
+//! fresh source port and from the one that is kept.
 //!
 //! `cargo bench -p nameward-prober --features actor`. Runs as root or without privilege: it moves into private user,
 //! network, mount and PID namespaces first. `SWEEPS` sets how many sweeps are measured (200).
@@ -13,13 +14,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nameward_config::Config;
+use nameward_config::{Also, Config};
 use nameward_kernel::enter::{EnterPool, Netns};
 use nameward_kernel::sockets::LocalSockets;
 use nameward_messages::namespaces::{Namespace, NamespaceChanged, NamespaceSource, Resolv};
-use nameward_messages::probe::{Outcome, ProberTells};
+use nameward_messages::probe::{Observation, Outcome, ProberTells};
 use nameward_messages::report::NodeOrders;
-use nameward_messages::targets::{DnsPod, Targets};
+use nameward_messages::targets::{DnsPod, DnsService, ServicePort, Targets, Transport};
 use nameward_messages::{Now, ObjectKey, PodUid};
 use nameward_prober::held::Held;
 use nameward_prober::sweep::{Tools, shoot};
@@ -27,6 +28,8 @@ use nameward_prober::{Input, Memory, Output, ProberMind};
 
 const NAMESPACES: usize = 100;
 const SERVERS: [[u8; 4]; 3] = [[10, 77, 255, 1], [10, 77, 255, 2], [10, 77, 255, 3]];
+/// The Service in the second measurement.
+const SERVICE: [u8; 4] = [10, 77, 255, 4];
 const INSIDE: &str = "NAMEWARD_BENCH_INSIDE";
 const PREFIX: &str = "p";
 
@@ -72,19 +75,26 @@ fn inside() {
     lay_out();
     let _servers = Servers::start();
     let floor = floor();
-    let (ours, good, all) = ours();
+    let (ours, good, all) = self::ours(false);
     let floor_again = self::floor();
     let mean = f64::midpoint(floor, floor_again);
     println!("floor: {floor:.2} ms and {floor_again:.2} ms of CPU per sweep");
     println!("nameward: {ours:.2} ms of CPU per sweep ({good} of {all} probes answered)");
     println!("ratio: {:.2}", ours / mean);
     assert_eq!(good, all, "probes failed: the figures mean nothing");
+    let (more, good, all) = self::ours(true);
+    let exchanges = f64::from(u32::try_from(all).unwrap()) / f64::from(sweeps());
+    let floor = mean / f64::from(u32::try_from(NAMESPACES * SERVERS.len()).unwrap());
+    let each = more / exchanges;
+    println!("with the Service, fresh, held and over TCP: {more:.2} ms of CPU per sweep of {exchanges:.0} exchanges");
+    println!("per exchange: {:.1} us, floor {:.1} us, ratio: {:.2}", each * 1000.0, floor * 1000.0, each / floor);
+    assert_eq!(good, all, "probes failed: the figures mean nothing");
 }
 
 /// Namespaces on a bridge, and the servers' addresses on it.
 fn lay_out() {
     let mut lines = "link add br0 type bridge\naddr add 10.77.254.1/16 dev br0\nlink set br0 up\n".to_owned();
-    for server in SERVERS {
+    for server in SERVERS.into_iter().chain([SERVICE]) {
         writeln!(lines, "addr add {}/16 dev br0", IpAddr::from(server)).unwrap();
     }
     for n in 1..=NAMESPACES {
@@ -128,9 +138,10 @@ impl Drop for Servers {
 }
 
 fn serve() {
-    let sockets = SERVERS.map(|ip| UdpSocket::bind((IpAddr::from(ip), 53)).unwrap());
+    let ips = SERVERS.into_iter().chain([SERVICE]);
+    let sockets: Vec<UdpSocket> = ips.map(|ip| UdpSocket::bind((IpAddr::from(ip), 53)).unwrap()).collect();
     println!("ready");
-    let threads = sockets.map(|socket| std::thread::spawn(move || answer(&socket)));
+    let threads: Vec<_> = sockets.into_iter().map(|socket| std::thread::spawn(move || answer(&socket))).collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
@@ -165,12 +176,13 @@ fn floor() -> f64 {
 }
 
 /// Milliseconds of CPU per sweep of ours, decision included; how many probes were answered, and how many were sent.
-fn ours() -> (f64, usize, usize) {
+/// `service`: the Service is asked as well, from a fresh source port and from a held one.
+fn ours(service: bool) -> (f64, usize, usize) {
     let pool = EnterPool::new(1, 64).unwrap();
     let mut config = Config::default();
     config.probe.budget_per_pod = 1_000_000;
     // The floor asks one question of each server from each namespace; so do we.
-    config.probe.also.clear();
+    config.probe.also.retain(|also| service && *also == Also::Held);
     let mut mind = ProberMind::new(Arc::new(config), "node1".into(), 1, Memory::default());
     let mut out = Vec::new();
     let mut now = Now::at(Duration::from_secs(1));
@@ -179,7 +191,7 @@ fn ours() -> (f64, usize, usize) {
     for n in 1..=NAMESPACES {
         mind.step(now, Input::Namespace(NamespaceChanged::Found(namespace(&pool, n))), &mut out);
     }
-    mind.step(now, Input::Targets(Arc::new(targets())), &mut out);
+    mind.step(now, Input::Targets(Arc::new(targets(service))), &mut out);
 
     let tools = Tools { sockets: Arc::new(LocalSockets::new(pool)), held: Held::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -202,7 +214,10 @@ fn ours() -> (f64, usize, usize) {
                 Output::Tell(ProberTells::Round(round)) => {
                     done += 1;
                     all += round.observations.len();
-                    good += round.observations.iter().filter(|one| one.outcome == Outcome::Answered).count();
+                    // A Service is asked over TCP too, whether it says that it has the port or not: nobody listens there.
+                    let answered =
+                        |one: &&Observation| one.outcome == Outcome::Answered || one.path.transport == Transport::Tcp;
+                    good += round.observations.iter().filter(answered).count();
                 }
                 Output::Tell(_) | Output::Close(_) => {}
             }
@@ -238,7 +253,7 @@ fn namespace(pool: &EnterPool, n: usize) -> Namespace {
     }
 }
 
-fn targets() -> Targets {
+fn targets(service: bool) -> Targets {
     let pods = SERVERS.iter().enumerate().map(|(n, ip)| DnsPod {
         uid: PodUid(format!("1b6a7c3d-0000-4000-8000-{n:012}")),
         key: ObjectKey::new("kube-system", format!("coredns-74c7b86f9f-{n}")),
@@ -249,7 +264,15 @@ fn targets() -> Targets {
         ready: true,
         terminating: false,
     });
+    let service = service.then(|| DnsService {
+        key: ObjectKey::new("kube-system", "kube-dns"),
+        cluster_ips: vec![IpAddr::from(SERVICE)],
+        udp_port: Some(ServicePort { name: "dns".to_owned(), port: 53 }),
+        tcp_port: None,
+        internal_traffic_local: false,
+    });
     Targets {
+        service,
         pods: pods.collect(),
         cluster_domain: "cluster.local".to_owned(),
         kubernetes_service: vec![[10, 96, 0, 1].into()],

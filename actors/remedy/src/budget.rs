@@ -160,8 +160,9 @@ impl Budget {
 /// The records of a try carry the moment at which its intent was written; this allows for a rounded copy.
 const SAME_TRY: Duration = Duration::from_secs(1);
 
-/// Two machines' wall clocks may differ by this much, and a leader's successor still keeps to the budget.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(600);
+/// Two machines' wall clocks may differ by this much, ten minutes each from the time, and a leader's successor still keeps to the
+/// budget.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(1200);
 
 /// The tries that a ladder records. `Unknown` and the record that settles it are one.
 fn tries_of(ladder: &[RemedyRecord]) -> impl Iterator<Item = (RemedyKind, &Subject, Timestamp)> {

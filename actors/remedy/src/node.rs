@@ -348,7 +348,19 @@ fn command(cause: Cause, subject: &Subject, namespace: Option<&Namespace>) -> St
     match cause {
         Cause::PodRouteMissing => format!("nsenter --net={path} ip route add default via {gateway} dev eth0"),
         Cause::VethOffBridge => format!("ip link set dev {veth} master {bridge}"),
-        other => other.command_for(subject, None),
+        other => {
+            let ip = namespace.and_then(|ns| ns.ips.first()).map(ToString::to_string);
+            let known = [
+                ("NETNS", namespace.map(|_| path)),
+                ("GATEWAY", namespace.and_then(|ns| ns.gateway).map(|_| gateway)),
+                ("VETH", namespace.and_then(|ns| ns.host_veth.clone())),
+                ("BRIDGE", namespace.and_then(|ns| ns.bridge.clone())),
+                ("ADDRESS", ip),
+            ];
+            let known: Vec<(&str, &str)> =
+                known.iter().filter_map(|(word, is)| Some((*word, is.as_deref()?))).collect();
+            other.command_with(subject, None, &known)
+        }
     }
 }
 

@@ -291,7 +291,8 @@ impl WatcherMind {
     fn tell_kills(&mut self, out: &mut Vec<Tell>) {
         let targets = self.told_targets.as_deref();
         let local = self.local.values().filter(|pod| self.dns.serves(pod, targets));
-        for pod in local.chain(self.sources.pods.values()) {
+        // Of one that its kubelet evicted it is the node that had too little, and no limit of its own says anything.
+        for pod in local.chain(self.sources.pods.values()).filter(|pod| !pod.over()) {
             out.extend(self.seen.fresh(pod).into_iter().map(Tell::OomKilled));
         }
     }

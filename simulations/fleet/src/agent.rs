@@ -204,7 +204,9 @@ impl World {
             self.push_agent(n, Duration::from_secs(5), AgentEvent::Orders);
             return;
         }
-        let orders = self.api.agents[n].orders.clone();
+        let mut orders = self.api.agents[n].orders.clone();
+        self.note_heard(n, &orders);
+        self.sabotage.orders(&mut orders);
         if !orders.complaints.is_empty() {
             let at = self.now + Duration::from_millis(self.rng.u64(5_000..9_000));
             self.look_at(n, at);
@@ -215,13 +217,16 @@ impl World {
 
     fn agent_switch(&mut self, n: usize) {
         let local = self.agents[n].clock.now(self.now).mono;
+        self.note_agent_read(n, self.cut(n));
         let switch = match (self.cut(n), self.agents[n].switch) {
             (true, Some(known @ (KillSwitch::On | KillSwitch::UnreadableSince(_)))) => known,
+            // It was never read.
+            (true, None) => KillSwitch::UnreadableSince(Mono::default()),
             (true, _) => KillSwitch::UnreadableSince(local),
             (false, _) if self.api.paused => KillSwitch::On,
             (false, _) => KillSwitch::Off,
         };
-        let switch = self.sabotage.switch(switch);
+        let switch = self.sabotage.agents_switch(self.sabotage.switch(switch));
         if self.agents[n].switch != Some(switch) {
             self.agents[n].switch = Some(switch);
             self.tell_node(n, NodeInput::KillSwitch(switch));

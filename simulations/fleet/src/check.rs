@@ -4,6 +4,7 @@
 //! objects, when each request was sent and when it arrived, and every process's clock.
 
 mod acts;
+mod agents;
 mod evidence;
 mod fences;
 mod nodes;
@@ -170,7 +171,7 @@ pub(crate) struct Checker {
     /// How many pods were well since when.
     well: Vec<(Mono, usize)>,
     /// An act made things worse, as the truth shows: nothing before this.
-    breaker: Option<Mono>,
+    breaker: Option<(Mono, String)>,
     policy_on: Option<Mono>,
     policy_lost: BTreeMap<usize, Mono>,
     /// Nodes that name the same fault of a node's layer.
@@ -188,6 +189,8 @@ pub(crate) struct Checker {
     node_begins: Vec<Mono>,
     /// When each node's orders last bore a permit for repairs.
     turns: BTreeMap<usize, Mono>,
+    /// What each agent was told.
+    heard: BTreeMap<usize, agents::Heard>,
     /// Nodes whose permit was withdrawn, since when.
     unpermitted: BTreeMap<usize, Mono>,
     called: bool,

@@ -1,4 +1,5 @@
-//! Clocks that disagree: every process has its own origin, its own wall clock and its own pace.
+//! Clocks that disagree: every process has its own origin, its own pace, and its own wall clock, which somebody keeps at the pace of
+//! time, though not at its value.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ pub(crate) struct Clock {
     pub(crate) origin: Duration,
     /// How far its wall clock is ahead.
     pub(crate) wall_ahead: SignedDuration,
-    /// How much faster it runs, in millionths.
+    /// How much faster the monotonic one runs, in millionths.
     pub(crate) ppm: i64,
 }
 
@@ -23,7 +24,7 @@ impl Clock {
     /// What it shows at a true time.
     pub(crate) fn now(&self, at: Mono) -> Now {
         let local = self.scaled(at.0);
-        let wall = Now::at(local).wall.checked_add(self.wall_ahead).unwrap_or(Timestamp::MAX);
+        let wall = Now::at(at.0).wall.checked_add(self.wall_ahead).unwrap_or(Timestamp::MAX);
         Now { mono: Mono(self.origin.saturating_add(local)), wall }
     }
 

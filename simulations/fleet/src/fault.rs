@@ -5,7 +5,7 @@ use std::time::Duration;
 use nameward_messages::PodUid;
 use nameward_messages::verdict::Cause;
 
-use crate::agent::Lie;
+use crate::agent::{AgentEvent, Lie};
 use crate::api::Change;
 use crate::kube::Kube;
 use crate::process::Death;
@@ -119,7 +119,11 @@ impl World {
                 self.agents[n].unwell = unwell;
                 self.tell_fellows(n);
             }
-            Fault::AgentCut(n, long) => self.agents[n].cut_until = self.now + long,
+            Fault::AgentCut(n, long) => {
+                self.agents[n].cut_until = self.now + long;
+                // Its watch of the policy breaks as well.
+                self.push_agent(n, Duration::from_millis(300), AgentEvent::Switch);
+            }
             Fault::Honest(n) => self.lies(n, Lie::Honest),
             Fault::Accuses(n, pod) => self.with_pod(pod, |world, uid| world.lies(n, Lie::Accuses(uid.clone()))),
             Fault::AccusesAll(n) => self.lies(n, Lie::AccusesAll),
@@ -254,6 +258,7 @@ impl World {
             }
             Fault::Uncordon(n) => {
                 self.nodes[n].cordoned = false;
+                self.nodes[n].drained_until = Some(self.now);
                 self.controllers_look();
             }
             _ => {}
@@ -337,7 +342,9 @@ impl World {
             if self.agents[n].lie != Lie::Honest {
                 self.lies(n, Lie::Honest);
             }
-            self.nodes[n].cordoned = false;
+            if std::mem::replace(&mut self.nodes[n].cordoned, false) {
+                self.nodes[n].drained_until = Some(self.now);
+            }
             // Whether a node that has a remedy is healed depends on more than the machine of this model.
             if self.nodes[n]
                 .sick

@@ -10,7 +10,7 @@ use nameward_messages::Mono;
 use nameward_messages::cluster_view::{ClusterView, KillSwitch};
 use nameward_messages::plan::{IncidentPhase, LeaseState};
 use nameward_messages::remedy::RemedyOutcome;
-use nameward_messages::report::NodeReport;
+use nameward_messages::report::{NodeOrders, NodeReport};
 use nameward_remedy::shared::call::{ApiCall, CallResult, Reply};
 
 use crate::world::World;
@@ -61,6 +61,10 @@ pub enum Sabotage {
     WrongPod,
     /// I20: the kill switch is never seen.
     NoKillSwitch,
+    /// I20: agents never see the kill switch, nor that they cannot read it.
+    AgentsSeeNoSwitch,
+    /// I2: agents are told that permits are good for years.
+    PermitsForYears,
     /// Liveness: people are never called.
     NobodyIsCalled,
 }
@@ -93,6 +97,18 @@ impl Sabotage {
 
     pub(crate) fn switch(self, switch: KillSwitch) -> KillSwitch {
         if self == Self::NoKillSwitch { KillSwitch::Off } else { switch }
+    }
+
+    /// What an agent is shown of it.
+    pub(crate) fn agents_switch(self, switch: KillSwitch) -> KillSwitch {
+        if self == Self::AgentsSeeNoSwitch { KillSwitch::Off } else { switch }
+    }
+
+    /// The orders as an agent is shown them.
+    pub(crate) fn orders(self, orders: &mut NodeOrders) {
+        if let (Self::PermitsForYears, Some(permit)) = (self, &mut orders.permit) {
+            permit.valid_s = u32::MAX;
+        }
     }
 
     pub(crate) fn pause_file(self, there: bool) -> bool {

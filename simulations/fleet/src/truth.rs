@@ -62,6 +62,8 @@ pub(crate) struct Node {
     /// As the API says.
     pub(crate) ready: bool,
     pub(crate) cordoned: bool,
+    /// It was cordoned until then.
+    pub(crate) drained_until: Option<Mono>,
 }
 
 impl Node {

@@ -133,6 +133,7 @@ impl World {
             down: false,
             ready: true,
             cordoned: false,
+            drained_until: None,
         };
         let coalesce = match spec.nodes {
             0..=60 => 250,

@@ -118,6 +118,69 @@ fn nodes_are_repaired_one_after_the_other_and_none_in_a_storm() {
 }
 
 #[test]
+fn permits_that_are_withdrawn_at_any_moment_of_a_repair_let_nothing_new_begin() {
+    let (mut none, mut one, mut taken_back) = (0, 0, 0);
+    for at in (120..176).step_by(4) {
+        let quiet = Spec { long: secs(600), must_settle: false, ..Spec::quiet(7, 6, 3) };
+        let mut spec = quiet.then(120, Fault::NodeSick(0, Cause::IpForwardOff));
+        for n in 1..4 {
+            spec = spec.then(at, Fault::NodeSick(n, Cause::IpForwardOff));
+        }
+        let outcome = play(spec, true);
+        assert!(outcome.violations.is_empty(), "{at}: {:?}\n{}", outcome.violations, outcome.trace.join("\n"));
+        let begun = outcome.trace.iter().filter(|line| line.contains("write-sysctl done: did")).count();
+        let repairs = outcome.stats.repairs;
+        assert!(begun <= 1 && outcome.called, "{at}: {:?} {:?}", outcome.stats, outcome.incidents);
+        // What was written, and perhaps its undo, which needs no permit.
+        match (begun, repairs) {
+            (0, 0) => none += 1,
+            (1, 1) => one += 1,
+            (1, 2) => taken_back += 1,
+            other => panic!("{at}: {other:?}"),
+        }
+    }
+    assert!(none > 0 && one + taken_back > 0, "{none} {one} {taken_back}");
+}
+
+/// One of four nodes forwards no packets any more; who names it waits for so long before it repairs itself.
+fn one_node(wait: u64, sabotage: Sabotage) -> Spec {
+    let mut spec = Spec { sabotage, ..quiet() }.then(120, Fault::NodeSick(0, Cause::IpForwardOff));
+    spec.config.remedy.wait.0 = secs(wait);
+    spec
+}
+
+#[test]
+fn an_agent_that_cannot_read_the_switch_changes_nothing_until_it_can() {
+    // It has its turn, and is cut off more than a minute before it makes use of it.
+    let cut = |sabotage| play(one_node(200, sabotage).then(245, Fault::AgentCut(0, secs(200))), false);
+    let outcome = cut(Sabotage::None);
+    assert!(outcome.violations.is_empty() && outcome.healthy, "{:?} {:?}", outcome.violations, outcome.stats);
+    assert_eq!(outcome.stats.repairs, 1, "{:?}", outcome.incidents);
+    let violated = cut(Sabotage::AgentsSeeNoSwitch).violations;
+    assert!(violated.iter().any(|violation| violation.invariant == Invariant::I20), "{violated:?}");
+}
+
+#[test]
+fn a_permit_that_has_run_out_is_none() {
+    // It has its turn, and both coordinators are gone before it makes use of it.
+    let alone = |sabotage| {
+        let spec = one_node(1300, sabotage);
+        let gone = |spec: Spec, p| spec.then(800, Fault::Crash(p, secs(10_000)));
+        let spec = gone(gone(spec, 0), 1);
+        play(Spec { must_settle: false, ..spec }, false)
+    };
+    let outcome = alone(Sabotage::None);
+    assert!(
+        outcome.violations.is_empty() && outcome.stats.repairs == 0,
+        "{:?} {:?}",
+        outcome.violations,
+        outcome.stats
+    );
+    let violated = alone(Sabotage::PermitsForYears).violations;
+    assert!(violated.iter().any(|violation| violation.invariant == Invariant::I2), "{violated:?}");
+}
+
+#[test]
 fn replicas_that_an_autoscaler_owns_are_left_to_it() {
     let spec = Spec { replicas_owner: Some("cluster-proportional-autoscaler".to_owned()), ..quiet() };
     assert!(expect(spec.then(120, Fault::AllPodsSick(DEAD)), 0, 0, 0).called);

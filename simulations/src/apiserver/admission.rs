@@ -39,7 +39,11 @@ pub(crate) fn admit(state: &State, write: &Write<'_>) -> Outcome<()> {
             continue;
         }
         let variables = variables.get_or_insert_with(|| variables_of(write));
-        if let Some(message) = verdict(policy, variables) {
+        let (judged, message) = verdict(policy, variables);
+        if judged {
+            state.rights.judged(name, &write.resource.group, &concerned(write));
+        }
+        if let Some(message) = message {
             return Err(denial(
                 write,
                 &format!("ValidatingAdmissionPolicy '{name}' with binding '{}' denied request: {message}", key.1),
@@ -76,12 +80,16 @@ fn variables_of(write: &Write<'_>) -> BTreeMap<&'static str, Value> {
     BTreeMap::from([("request", request), ("object", write.new.clone()), ("oldObject", write.old.clone())])
 }
 
+/// As `pods/eviction`.
+fn concerned(write: &Write<'_>) -> String {
+    match write.target.subresource.as_str() {
+        "" => write.resource.plural.clone(),
+        subresource => format!("{}/{subresource}", write.resource.plural),
+    }
+}
+
 fn concerns(policy: &Value, write: &Write<'_>) -> bool {
-    let resource = if write.target.subresource.is_empty() {
-        write.resource.plural.clone()
-    } else {
-        format!("{}/{}", write.resource.plural, write.target.subresource)
-    };
+    let resource = concerned(write);
     let has = |rule: &Value, member: &str, wanted: &str| {
         list(rule, &[member]).iter().filter_map(Value::as_str).any(|found| found == "*" || found == wanted)
     };
@@ -95,15 +103,15 @@ fn concerns(policy: &Value, write: &Write<'_>) -> bool {
     })
 }
 
-/// The message of the first validation that fails, if the policy's conditions hold.
-fn verdict(policy: &Value, variables: &BTreeMap<&'static str, Value>) -> Option<String> {
+/// Whether the policy's conditions hold, and then the message of the first validation that fails.
+fn verdict(policy: &Value, variables: &BTreeMap<&'static str, Value>) -> (bool, Option<String>) {
     let fails_closed = text(policy, &["spec", "failurePolicy"]) != "Ignore";
     let error = |error: String| fails_closed.then(|| format!("expression error: {error}"));
     for condition in list(policy, &["spec", "matchConditions"]) {
         match evaluate(text(condition, &["expression"]), variables) {
             Ok(Value::Bool(true)) => {}
-            Ok(_) => return None,
-            Err(fault) => return error(fault),
+            Ok(_) => return (false, None),
+            Err(fault) => return (false, error(fault)),
         }
     }
     let mut variables = variables.clone();
@@ -119,13 +127,11 @@ fn verdict(policy: &Value, variables: &BTreeMap<&'static str, Value>) -> Option<
         match evaluate(expression, &variables) {
             Ok(Value::Bool(true)) => {}
             Ok(_) => {
-                return Some(match at(validation, &["message"]).and_then(Value::as_str) {
-                    Some(message) => message.to_owned(),
-                    None => format!("failed expression: {expression}"),
-                });
+                let message = at(validation, &["message"]).and_then(Value::as_str);
+                return (true, Some(message.map_or_else(|| format!("failed expression: {expression}"), str::to_owned)));
             }
-            Err(fault) => return error(fault),
+            Err(fault) => return (true, error(fault)),
         }
     }
-    None
+    (true, None)
 }

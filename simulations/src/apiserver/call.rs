@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::json::{at, put, text};
-use super::rbac::{Ask, allowed, granted_by};
+use super::json::{at, list, put, text};
+use super::rbac::{Ask, allowed, granted_by, url_granted_by};
 use super::read;
-use super::request::{ApiRequest, Named, Target, parse_path};
+use super::request::{ApiRequest, Named, Target, User, parse_path};
 use super::resources::Resource;
 use super::selector::Fields;
 use super::state::State;
@@ -162,9 +162,9 @@ fn authorize(state: &State, request: &ApiRequest, target: &Target) -> Outcome<()
 
 /// Refuses what the roles do not allow.
 pub(crate) fn permit(state: &State, request: &ApiRequest, target: &Target, ask: &Ask<'_>) -> Outcome<()> {
-    let role = granted_by(state, &request.user, ask);
-    state.rights.note(&request.user, ask, role.as_deref());
-    if role.is_some() {
+    let roles = granted_by(state, &request.user, ask);
+    state.rights.note(&request.user, ask, &roles);
+    if !roles.is_empty() {
         return Ok(());
     }
     let qualified = super::resources::qualify(&target.plural, &target.group);
@@ -198,14 +198,56 @@ fn review(state: &State, request: &ApiRequest, target: &Target) -> Outcome<Reply
             put(&mut body, &["status"], json!({"allowed": allowed(state, &request.user, &ask)}));
         }
         ("authentication.k8s.io", "tokenreviews") => {
-            let status = match state.tokens.get(text(&body, &["spec", "token"])) {
-                Some(user) => json!({"authenticated": true, "user": {
-                    "username": user.name, "groups": user.all_groups(), "extra": user.extra}}),
-                None => json!({"user": {}, "error": "[invalid bearer token, unknown token]"}),
-            };
+            let status = token_status(state, &body);
             put(&mut body, &["status"], status);
+        }
+        ("authorization.k8s.io", "subjectaccessreviews") => {
+            let word = |path: &[&str]| text(&body, path);
+            let groups =
+                list(&body, &["spec", "groups"]).iter().filter_map(|g| g.as_str().map(str::to_owned)).collect();
+            let user = User { name: word(&["spec", "user"]).to_owned(), groups, ..User::default() };
+            let of_url = |member| word(&["spec", "nonResourceAttributes", member]);
+            let of_resource = |member| word(&["spec", "resourceAttributes", member]);
+            let allowed = if at(&body, &["spec", "nonResourceAttributes"]).is_some() {
+                let (verb, path) = (of_url("verb"), of_url("path"));
+                let role = url_granted_by(state, &user, verb, path);
+                if let Some(role) = &role {
+                    state.rights.url(role, verb, path);
+                }
+                role.is_some()
+            } else {
+                let ask = Ask {
+                    verb: of_resource("verb"),
+                    group: of_resource("group"),
+                    plural: of_resource("resource"),
+                    subresource: of_resource("subresource"),
+                    namespace: of_resource("namespace"),
+                    name: of_resource("name"),
+                };
+                allowed(state, &user, &ask)
+            };
+            put(&mut body, &["status"], json!({"allowed": allowed}));
         }
         _ => return Err(Refusal::page_not_found()),
     }
     Ok(Reply::Json(201, body))
+}
+
+/// Whom a token belongs to, if it was made for one of the audiences asked for; for the API server where none is.
+fn token_status(state: &State, review: &Value) -> Value {
+    let token = text(review, &["spec", "token"]);
+    let wanted = list(review, &["spec", "audiences"]);
+    let found = if wanted.is_empty() {
+        state.tokens.get(token).map(|user| (user, Vec::new()))
+    } else {
+        let (user, made_for) = state.foreign.get(token).map(|(user, made_for)| (Some(user), made_for)).unzip();
+        let both: Vec<&String> =
+            made_for.into_iter().flatten().filter(|one| wanted.iter().any(|w| w == *one)).collect();
+        user.flatten().filter(|_| !both.is_empty()).map(|user| (user, both))
+    };
+    match found {
+        Some((user, audiences)) => json!({"authenticated": true, "audiences": audiences, "user": {
+            "username": user.name, "groups": user.all_groups(), "extra": user.extra}}),
+        None => json!({"user": {}, "error": "[invalid bearer token, unknown token]"}),
+    }
 }

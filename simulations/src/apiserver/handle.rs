@@ -72,6 +72,12 @@ impl Handle {
         self.shared.state().tokens.insert(token.into(), user);
     }
 
+    /// Knows a token that was made for an audience other than the API server, as `kubectl create token --audience` makes it: it lets
+    /// nobody in here, and a review that asks for the audience names its user.
+    pub fn add_foreign_token(&self, token: &str, user: User, audience: &str) {
+        self.shared.state().foreign.insert(token.into(), (user, vec![audience.into()]));
+    }
+
     /// Creates an object. Its status is kept, and so are uid and creation time if it has them.
     ///
     /// # Errors

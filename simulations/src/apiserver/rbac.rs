@@ -44,19 +44,19 @@ impl Ask<'_> {
 
 /// Whether this user may do that.
 pub(crate) fn allowed(state: &State, user: &User, ask: &Ask<'_>) -> bool {
-    granted_by(state, user, ask).is_some()
+    !granted_by(state, user, ask).is_empty()
 }
 
-/// The role that lets this user do that: `Role NAMESPACE/NAME` or `ClusterRole NAME`, or what stands above roles.
-pub(crate) fn granted_by(state: &State, user: &User, ask: &Ask<'_>) -> Option<String> {
+/// The roles that let this user do that: `Role NAMESPACE/NAME` or `ClusterRole NAME`, or what stands above roles.
+pub(crate) fn granted_by(state: &State, user: &User, ask: &Ask<'_>) -> Vec<String> {
     let groups = user.all_groups();
     if groups.iter().any(|group| group == "system:masters") {
-        return Some("system:masters".into());
+        return vec!["system:masters".into()];
     }
     // The built-in role system:basic-user.
     if ask.plural == "selfsubjectaccessreviews" && ask.verb == "create" {
         let authenticated = groups.iter().any(|group| group == "system:authenticated");
-        return authenticated.then(|| "ClusterRole system:basic-user".into());
+        return if authenticated { vec!["ClusterRole system:basic-user".into()] } else { Vec::new() };
     }
     let everywhere = bound(state, user, &groups, "clusterrolebindings.rbac.authorization.k8s.io", "");
     let here = if ask.namespace.is_empty() {
@@ -65,8 +65,24 @@ pub(crate) fn granted_by(state: &State, user: &User, ask: &Ask<'_>) -> Option<St
         bound(state, user, &groups, "rolebindings.rbac.authorization.k8s.io", ask.namespace)
     };
     let grants = |role: &Value| list(role, &["rules"]).iter().any(|rule| covers(rule, ask));
-    let (named, _) = everywhere.into_iter().chain(here).find(|(_, role)| grants(role))?;
-    Some(named)
+    everywhere.into_iter().chain(here).filter(|(_, role)| grants(role)).map(|(named, _)| named).collect()
+}
+
+/// The role that lets this user do that with a path that is no resource.
+pub(crate) fn url_granted_by(state: &State, user: &User, verb: &str, path: &str) -> Option<String> {
+    let groups = user.all_groups();
+    let has = |rule: &Value, member: &str, fits: &dyn Fn(&str) -> bool| {
+        list(rule, &[member]).iter().filter_map(Value::as_str).any(fits)
+    };
+    let below = |pattern: &str| pattern.strip_suffix('*').is_some_and(|start| path.starts_with(start));
+    let grants = |role: &Value| {
+        list(role, &["rules"]).iter().any(|rule| {
+            has(rule, "verbs", &|v| v == "*" || v == verb)
+                && has(rule, "nonResourceURLs", &|url| url == path || below(url))
+        })
+    };
+    let everywhere = bound(state, user, &groups, "clusterrolebindings.rbac.authorization.k8s.io", "");
+    everywhere.into_iter().find(|(_, role)| grants(role)).map(|(named, _)| named)
 }
 
 fn bound(state: &State, user: &User, groups: &[String], table: &str, namespace: &str) -> Vec<(String, Arc<Value>)> {

@@ -48,6 +48,8 @@ pub(crate) struct State {
     pub(crate) workloads: u64,
     pub(crate) random: fastrand::Rng,
     pub(crate) tokens: BTreeMap<String, User>,
+    /// Tokens that were made for others than the API server, and for whom.
+    pub(crate) foreign: BTreeMap<String, (User, Vec<String>)>,
     pub(crate) faults: Faults,
     pub(crate) journal: Journal,
     pub(crate) rights: Rights,
@@ -65,6 +67,7 @@ impl State {
             workloads: 0,
             random: fastrand::Rng::with_seed(seed),
             tokens,
+            foreign: BTreeMap::new(),
             faults: Faults::default(),
             journal: Journal::default(),
             rights: Rights::default(),

@@ -29,6 +29,7 @@ mod private;
 mod services;
 mod snapshot;
 mod spec;
+mod strays;
 
 pub use self::build::{Lab, Node};
 pub use self::error::LabError;
@@ -38,6 +39,7 @@ pub use self::isolate::{IsolateError, Place, Private, isolate};
 pub use self::netns::{Netns, path_of};
 pub use self::pods::Pod;
 pub use self::snapshot::{Snapshot, diff};
+pub use self::strays::{Stray, strays};
 pub use self::spec::{
     CONTROL, Dns, LabSpec, POD_CIDR, PodSpec, Qos, SERVICE_CIDR, cni_results, netns_folder, node_address, node_folder,
     pod_address, sandboxes,

@@ -60,6 +60,11 @@ impl Netns {
         Ok(Self { name: name.to_owned(), file: Arc::new(file) })
     }
 
+    /// What keeps it in being.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {

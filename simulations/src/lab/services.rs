@@ -35,6 +35,15 @@ impl Lab {
         self.proxies.get(node).ok_or_else(|| LabError::Unknown { kind: "kube-proxy on", name: node.into() })
     }
 
+    /// The kube-proxy of a node starts anew: it writes all its rules, whatever held it.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or a program refuses.
+    pub fn resync(&mut self, node: &str) -> Result<(), LabError> {
+        self.proxy_mut(node)?.resync()
+    }
+
     pub(super) fn proxy_mut(&mut self, node: &str) -> Result<&mut Proxy, LabError> {
         self.proxies.get_mut(node).ok_or_else(|| LabError::Unknown { kind: "kube-proxy on", name: node.into() })
     }

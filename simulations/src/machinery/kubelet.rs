@@ -140,7 +140,9 @@ impl Kubelet {
         let hosts = hosts(pass.handle);
         for pod in &pods {
             let (uid, node) = (text(pod, &["metadata", "uid"]), text(pod, &["spec", "nodeName"]));
-            if node.is_empty() {
+            // What is over before its life was seen here is an object and nothing else.
+            let over = matches!(text(pod, &["status", "phase"]), "Succeeded" | "Failed");
+            if node.is_empty() || over && !self.lives.contains_key(uid) {
                 continue;
             }
             let host = hosts.get(node).map_or("", String::as_str);

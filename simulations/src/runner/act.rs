@@ -131,6 +131,8 @@ impl Act<'_> {
         let changes = tokio::task::spawn_blocking(move || world.violations()).await??;
         self.violations(changes);
         self.repairs_ended().await?;
+        let strays = futures::future::join_all(self.cluster.processes.iter().map(Process::strays)).await;
+        self.violations(strays.into_iter().flatten().collect());
         if self.options.panics {
             let calm = self.cluster.processes.iter().flat_map(Process::never_panicked).collect();
             self.violations(calm);
@@ -191,7 +193,9 @@ impl Act<'_> {
         let last_fault = scenario.inject.iter().map(|s| s.at.0).max().unwrap_or_default();
         // When everything expected should have happened at the latest.
         let told = expect.incident.iter().map(|incident| incident.within);
-        let needed = [expect.detect_within, expect.recover_within].into_iter().chain(told).flatten().map(|p| p.0).max();
+        let back = expect.remedy.iter().map(|remedy| remedy.taken_back_within);
+        let needed = [expect.detect_within, expect.recover_within].into_iter().chain(told).chain(back);
+        let needed = needed.flatten().map(|p| p.0).max();
         let latest = last_fault + needed.unwrap_or_default() * self.slack() + Duration::from_secs(10);
         let mut steps = scenario.inject.iter().peekable();
         let mut fulfilled_at: Option<Instant> = None;

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::act::act;
 use super::crashes::crash_as_planned;
 use super::glue::{Glue, follow_services, kill_oversized, started_at};
+use super::objects;
 use super::observe::all_healthy;
 use super::pages;
 use super::parent::Order;
@@ -201,13 +202,22 @@ async fn build(private: Private, scenario: &Scenario, order: &Order) -> Result<C
         options.tokens.insert(token_of(pod), user);
     }
     let api = ApiServer::new(options)?;
+    // Two who may look at status pages from elsewhere, if these are opened; one has the right to.
+    for name in ["viewer", "stranger"] {
+        api.add_foreign_token(name, User::service_account("nameward", name, None), "nameward");
+    }
     let plan = ClusterPlan {
         nodes: (1..=nodes).map(NodePlan::numbered).collect(),
         replicas: topology.coredns.count(),
         clients: (1..=topology.clients_per_node).map(|n| ("default".to_owned(), format!("client-{n}"))).collect(),
+        daemon_set: topology.daemon_set,
+        kube_proxy: topology.kube_proxy,
         ..ClusterPlan::default()
     };
     seed_cluster(&api, &plan)?;
+    if topology.old_incident {
+        objects::old_incident(&api)?;
+    }
 
     let control = world.netns("control")?;
     let listener = control.enter(|| std::net::TcpListener::bind((CONTROL, 6443)))??;

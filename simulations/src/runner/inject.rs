@@ -48,6 +48,7 @@ fn carry_out(world: &World, api: &Handle, action: Action) -> Result<Done, Failur
         Action::Delete { kind, namespace, name } => {
             objects::delete(world, api, &objects::Target { kind, namespace, name })
         }
+        Action::LeaveEvicted { pod } => objects::leave_evicted(world, api, &pod),
         Action::File { pod, path, text } => Ok(world.write_file(&pod, &path, &text)?),
         Action::Hang { pod } => {
             world.hang(&pod, true)?;
@@ -142,6 +143,7 @@ pub(super) fn describe(action: &Action) -> String {
         Action::Run { place, .. } => format!("programs start on {place}"),
         Action::Api { kind, name, .. } => format!("{kind} {name} is changed"),
         Action::Delete { kind, name, .. } => format!("{kind} {name} is deleted"),
+        Action::LeaveEvicted { pod } => format!("beside {pod} lies what is left of a pod that its kubelet evicted"),
         Action::File { pod, path, .. } => format!("{path} of {pod} is overwritten"),
         Action::HoldProxy { node } => format!("kube-proxy of {node} writes no more"),
         Action::KeepFlows { node } => format!("kube-proxy of {node} leaves old conntrack entries"),

@@ -27,6 +27,7 @@ pub(super) fn judge(mut seen: ScenarioResult, expect: &Expect, strict: bool) -> 
         let wanted = expect
             .verdict
             .iter()
+            .chain(&expect.may)
             .any(|w| w.cause == found.cause && w.scope == found.scope && w.subject == found.subject);
         if !wanted {
             let read: Vec<String> = found.evidence.iter().map(|line| format!("{}: {}", line.read, line.says)).collect();
@@ -137,6 +138,22 @@ mod tests {
             let result = judge(seen(), &other, false);
             assert_eq!(result.passed, same, "udp-dead judged by {name}: {:?}", result.violations);
         }
+    }
+
+    #[test]
+    fn what_may_be_found_need_not_be_and_nothing_else_may() {
+        let api_down = Scenario::find("api-down").unwrap().expect;
+        let none = ScenarioResult { scenario: "api-down".to_owned(), ..ScenarioResult::default() };
+        assert!(judge(none, &api_down, false).passed);
+        let told = || ScenarioResult { remedies: Vec::new(), detected_s: None, recovered_s: None, ..seen() };
+        assert!(judge(told(), &api_down, false).passed, "a report that was held back");
+        assert!(!judge(seen(), &api_down, false).passed, "and it is acted upon");
+        let mut other = told();
+        other.verdicts[0].subject = "coredns@node2".to_owned();
+        assert!(!judge(other, &api_down, false).passed, "of another pod");
+        let mut more = told();
+        more.verdicts[0].cause = Cause::CorednsHung;
+        assert!(!judge(more, &api_down, false).passed, "another cause");
     }
 
     #[test]

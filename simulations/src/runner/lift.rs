@@ -64,6 +64,8 @@ pub(super) enum Undo {
     },
     /// An object that was deleted.
     Create(Box<Value>),
+    /// An object that was made: kind, namespace and name.
+    Delete([String; 3]),
     /// The old text of a pod's file.
     File {
         /// The pod, as `namespace/name`.
@@ -148,6 +150,7 @@ fn one(world: &World, api: &Handle, undo: Undo) -> Vec<String> {
             None => Ok(()),
         },
         Undo::Create(object) => api.create(*object).map(drop).map_err(Failure::from),
+        Undo::Delete([kind, namespace, name]) => api.delete(&kind, &namespace, &name).map(drop).map_err(Failure::from),
         Undo::File { pod, .. } if world.gone(&pod) => Ok(()),
         Undo::File { path, text, .. } => std::fs::write(path, text).map_err(Failure::from),
     };

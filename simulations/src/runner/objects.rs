@@ -1,5 +1,8 @@
 //! Faults in the API: objects changed and deleted past everybody's rights.
 
+use nameward_messages::plan::{IncidentPhase, IncidentSpec, IncidentStatus};
+use nameward_messages::verdict::{Cause, Scope, Subject};
+use nameward_messages::{ObjectKey, PodUid};
 use serde_json::{Value, json};
 
 use super::child::Failure;
@@ -9,6 +12,9 @@ use super::world::World;
 use crate::apiserver::Handle;
 use crate::machinery::HELD;
 use crate::scenario::Patch;
+
+/// The last octet of an address that the lab gives to no pod.
+const GONE: u8 = 250;
 
 /// An object as a scenario names it.
 pub(super) struct Target {
@@ -79,6 +85,64 @@ pub(super) fn kill_switch(api: &Handle, on: bool) -> Result<Done, Failure> {
         api.delete(kind, namespace, name)?;
     }
     Ok(Done { did: vec![format!("kubectl -n {namespace} {did}")], undo })
+}
+
+/// An incident that was resolved eight days ago: a day longer than incidents are kept.
+pub(super) fn old_incident(api: &Handle) -> Result<(), Failure> {
+    let closed = api.now().checked_sub(jiff::SignedDuration::from_hours(8 * 24))?;
+    let subject = Subject::pod(&ObjectKey::new("kube-system", "coredns-long-gone"), &PodUid("long-gone".to_owned()));
+    let spec = IncidentSpec { cause: Cause::CorednsUdpDead, scope: Scope::CorednsPod, subject };
+    let status = IncidentStatus {
+        phase: IncidentPhase::Resolved,
+        summary: "DNS recovered".to_owned(),
+        opened_at: Some(closed),
+        closed_at: Some(closed),
+        ..IncidentStatus::default()
+    };
+    api.create(json!({
+        "apiVersion": "nameward.dev/v1alpha1", "kind": "DnsIncident", "metadata": {"name": "long-ago"},
+        "spec": serde_json::to_value(spec)?, "status": serde_json::to_value(status)?,
+    }))?;
+    Ok(())
+}
+
+/// What stays of a pod that its kubelet evicts for want of memory (`pkg/kubelet/eviction/eviction_manager.go`): the object, which
+/// nobody deletes. The kernel killed its process first, and nobody has its address any more.
+pub(super) fn leave_evicted(world: &World, api: &Handle, beside: &str) -> Result<Done, Failure> {
+    let target = Target { kind: "Pod".to_owned(), namespace: String::new(), name: beside.to_owned() };
+    let (namespace, name, mut pod) = target.find(world, api)?;
+    let now = crate::apiserver::stamp(api.now());
+    let (left, ip) = (format!("{name}-evicted"), world.address(&format!("{namespace}/{name}"))?);
+    let [a, b, c, _] = ip.octets();
+    if let Some(metadata) = pod["metadata"].as_object_mut() {
+        for system in ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"] {
+            metadata.remove(system);
+        }
+        metadata.insert("name".to_owned(), left.as_str().into());
+    }
+    let condition = |kind: &str, status: &str, reason: &str| {
+        let (never, now) = (Value::Null, &now);
+        json!({"type": kind, "status": status, "reason": reason, "lastProbeTime": never, "lastTransitionTime": now})
+    };
+    let container = &pod["spec"]["containers"][0]["name"];
+    let ip = std::net::Ipv4Addr::new(a, b, c, GONE).to_string();
+    pod["status"] = json!({
+        "phase": "Failed", "reason": "Evicted", "startTime": now,
+        "message": format!("The node was low on resource: memory. Container {} was using 190Mi", container.as_str().unwrap_or_default()),
+        "podIP": ip, "podIPs": [{"ip": ip}],
+        "conditions": [
+            condition("DisruptionTarget", "True", "TerminationByKubelet"), condition("Ready", "False", "PodFailed"),
+            condition("ContainersReady", "False", "PodFailed"), condition("Initialized", "True", ""),
+            condition("PodScheduled", "True", ""),
+        ],
+        "containerStatuses": [{
+            "name": container, "ready": false, "started": false, "restartCount": 3, "image": "", "imageID": "", "lastState": {},
+            "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled", "startedAt": now, "finishedAt": now}},
+        }],
+    });
+    api.create(pod)?;
+    let did = vec![format!("the kubelet evicts {namespace}/{left}, which had {ip}")];
+    Ok(Done { did, undo: Undo::Delete(["Pod".to_owned(), namespace, left]) })
 }
 
 /// Deletes an object; gives back how to make it again.

@@ -205,10 +205,11 @@ impl Observer {
     /// Repairs that must be taken back and stand, and those that must stand and were taken back.
     pub(super) fn not_taken_back(&self, expect: &Expect) -> Vec<String> {
         let back = |kind, subject: &str| self.taken_back.iter().any(|(k, s)| *k == kind && s == subject);
-        let stand = expect.remedy.iter().filter(|r| r.taken_back && !back(r.kind, &r.subject));
+        let stand = expect.remedy.iter().filter(|r| r.taken_back_within.is_some() && !back(r.kind, &r.subject));
         let stand = stand.map(|r| format!("{} on {} was not taken back", r.kind, r.subject));
-        let meant =
-            |kind, subject: &str| expect.remedy.iter().any(|r| r.taken_back && r.kind == kind && r.subject == subject);
+        let meant = |kind, subject: &str| {
+            expect.remedy.iter().any(|r| r.taken_back_within.is_some() && r.kind == kind && r.subject == subject)
+        };
         let gone = self.taken_back.iter().filter(|(kind, subject)| !meant(*kind, subject));
         let gone = gone.map(|(kind, subject)| format!("{kind} on {subject} was taken back"));
         stand.chain(gone).collect()
@@ -298,7 +299,7 @@ impl Observer {
     fn remedy(&mut self, world: &World, at_s: f64, kind: RemedyKind, entry: &LogEntry) {
         let key = format!("{}/{}", entry.namespace, entry.name);
         let subject = match kind {
-            RemedyKind::EvictPod => world.alias(None, &key).unwrap_or(key),
+            RemedyKind::EvictPod | RemedyKind::RestartKubeProxy => world.alias(None, &key).unwrap_or(key),
             _ => format!("deployment {}", entry.name),
         };
         self.stopped(at_s, kind, &subject);
@@ -383,6 +384,9 @@ enum Class {
 fn classify(entry: &LogEntry) -> Class {
     let coordinator = entry.user.ends_with("coordinator");
     let act = match (entry.resource.as_str(), entry.subresource.as_str()) {
+        ("pods", "eviction") if coordinator && entry.name.starts_with("kube-proxy-") => {
+            Some(RemedyKind::RestartKubeProxy)
+        }
         ("pods", "eviction") if coordinator => Some(RemedyKind::EvictPod),
         ("deployments", "") if coordinator && entry.verb == "patch" => Some(RemedyKind::RaiseMemory),
         ("deployments", "scale") if coordinator => Some(RemedyKind::AddReplica),
@@ -400,6 +404,8 @@ fn classify(entry: &LogEntry) -> Class {
         ("pods", "resize") if coordinator && entry.changed() => Class::Resize,
         ("nodeagents", _) | ("events" | "selfsubjectaccessreviews", "") => Class::Own,
         ("dnsincidents", _) | ("leases", "") if coordinator => Class::Own,
+        // Its own condition, and no other: the admission policy sees to that.
+        ("nodes", "status") if coordinator => Class::Own,
         _ if entry.changed() => Class::Violation,
         _ => Class::Nothing,
     }

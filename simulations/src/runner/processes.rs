@@ -1,5 +1,6 @@
 //! The processes under test: given a configuration and a kubeconfig, and nothing else.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::lab::{LabError, Netns, cni_results, netns_folder, node_folder, sandboxes};
+use crate::lab::{LabError, Netns, cni_results, netns_folder, node_folder, sandboxes, strays};
 
 /// Where a developer wants the processes' logs kept; else they go with the simulation.
 pub(super) const LOGS: &str = "NAMEWARD_SIMULATION_LOGS";
@@ -165,6 +166,33 @@ impl Process {
         let mut values = values.peekable();
         values.peek()?;
         Some(values.sum())
+    }
+
+    /// Threads that are where no thread may be, or stay where they may only be for a moment (I19).
+    pub(super) async fn strays(&self) -> Vec<String> {
+        /// Threads that enter network namespaces, for one look each.
+        const ENTERS: &str = "netns-";
+        /// So long may one of them be away without a break: a look is bounded to less.
+        const AWAY: u32 = 300;
+        let mut away = BTreeSet::new();
+        for look in 0..AWAY {
+            let found = match strays(self.child.id(), &self.netns) {
+                Ok(found) => found,
+                Err(error) => return vec![format!("the threads of the {} cannot be seen: {error}", self.name)],
+            };
+            let (visits, lost): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|stray| stray.namespace == "net" && stray.name.starts_with(ENTERS));
+            if !lost.is_empty() {
+                return vec![format!("threads of the {} are in foreign namespaces: {lost:?}", self.name)];
+            }
+            let visits: BTreeSet<String> = visits.into_iter().map(|stray| stray.name).collect();
+            away = if look == 0 { visits } else { &away & &visits };
+            if away.is_empty() {
+                return Vec::new();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        vec![format!("threads of the {} stay in foreign namespaces: {away:?}", self.name)]
     }
 
     /// Actors that were made to panic and did not.

@@ -13,7 +13,9 @@ const RIGHTS: &str = "NAMEWARD_SIMULATION_RIGHTS";
 
 /// Appends to `SCENARIO.rights`, one line per right, if somebody wants them or logs kept.
 pub(super) fn keep(api: &Handle, scenario: &Scenario) -> io::Result<()> {
-    let Some(folder) = std::env::var_os(RIGHTS).or_else(|| std::env::var_os(LOGS)).map(PathBuf::from) else { return Ok(()) };
+    let Some(folder) = std::env::var_os(RIGHTS).or_else(|| std::env::var_os(LOGS)).map(PathBuf::from) else {
+        return Ok(());
+    };
     let file = folder.join(format!("{}.rights", scenario.name.replace('/', "-")));
     let lines: String = api.rights().iter().map(|right| format!("{right}\n")).collect();
     OpenOptions::new().create(true).append(true).open(file)?.write_all(lines.as_bytes())

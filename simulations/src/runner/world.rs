@@ -55,6 +55,8 @@ pub(super) struct State {
     pub(super) pods: BTreeMap<String, Running>,
     upstream: Option<DnsControl>,
     pub(super) aliases: Aliases,
+    /// Pods of kube-proxy that were started, by uid: `namespace/name` and node.
+    proxies: BTreeMap<String, (String, String)>,
     pub(super) baseline: BTreeMap<String, Snapshot>,
     violations: Vec<String>,
     /// Bytes that every CoreDNS process needs.
@@ -80,6 +82,7 @@ impl World {
             pods: BTreeMap::new(),
             upstream: Some(upstream),
             aliases: Aliases::default(),
+            proxies: BTreeMap::new(),
             baseline: BTreeMap::new(),
             violations: Vec::new(),
             demand: 0,
@@ -142,6 +145,16 @@ impl World {
                 state.lab.apply_services(&node, ServiceState::with_dns(number, dns)).map_err(WorldError::from)
             };
             nodes.map(&mut apply).fold(Ok(()), Result::and)
+        })
+    }
+
+    /// kube-proxy of a node starts in a pod: it writes all rules, whatever held the one before it. Gives back the node's address.
+    pub(super) fn start_proxy(&self, uid: &str, key: &str, node: &str) -> Result<Ipv4Addr, WorldError> {
+        self.change(|state| {
+            state.lab.resync(node)?;
+            state.aliases.add(uid, key, node, false);
+            state.proxies.insert(uid.to_owned(), (key.to_owned(), node.to_owned()));
+            Ok(state.lab.node(node)?.address)
         })
     }
 
@@ -254,6 +267,7 @@ impl World {
                 let node = state.lab.pod(&pod.key).ok()?.spec.node.clone();
                 Some((pod.key.clone(), uid.clone(), node, pod.coredns))
             })
+            .chain(state.proxies.iter().map(|(uid, (key, node))| (key.clone(), uid.clone(), node.clone(), false)))
             .collect();
         running.sort();
         let mut aliases = Aliases::default();

@@ -124,6 +124,12 @@ pub enum Action {
         /// Its name, as for `api`.
         name: String,
     },
+    /// Beside a pod lies what its node's kubelet leaves of another one like it that it evicted for want of memory: an object in the
+    /// phase Failed, with the address that it had. Lifted by deleting it.
+    LeaveEvicted {
+        /// Which pod.
+        pod: String,
+    },
     /// Overwrites a file that the runtime made for a pod.
     File {
         /// Which pod.
@@ -342,6 +348,7 @@ impl Action {
             Self::Delete { kind, name, .. } => pod_of(kind, name).into_iter().collect(),
             Self::File { pod, path, text } => vec![Named::Pod(pod), Named::Path(path), Named::Text(text.clone())],
             Self::Hang { pod }
+            | Self::LeaveEvicted { pod }
             | Self::DeleteDefaultRoute { pod }
             | Self::DetachVeth { pod }
             | Self::WrongNameserver { pod, .. } => vec![Named::Pod(pod)],

@@ -44,6 +44,12 @@ pub(super) fn check(scenario: &Scenario, file: &str, text: &str) -> Result<(), S
             .check_subject(&verdict.subject)
             .map_err(|what| bad(line_after(text, head.unwrap_or(0), &verdict.subject).or(head), what))?;
     }
+    for (index, verdict) in scenario.expect.may.iter().enumerate() {
+        let head = header(text, "[[expect.may]]", index);
+        scenario
+            .check_subject(&verdict.subject)
+            .map_err(|what| bad(line_after(text, head.unwrap_or(0), &verdict.subject).or(head), what))?;
+    }
     for (index, remedy) in scenario.expect.remedy.iter().enumerate() {
         let head = header(text, "[[expect.remedy]]", index);
         scenario

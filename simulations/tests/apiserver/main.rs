@@ -6,4 +6,5 @@ mod bench;
 mod faults;
 mod machinery;
 mod power;
+mod reviews;
 mod watching;

@@ -23,6 +23,7 @@ const TESTS: &[Test] = &[
     ("network::pods_and_services_answer_iptables_legacy", network::pods_and_services_answer_iptables_legacy),
     ("network::pods_and_services_answer_nftables", network::pods_and_services_answer_nftables),
     ("network::pods_come_and_go", network::pods_come_and_go),
+    ("network::a_thread_that_strays_is_found", network::a_thread_that_strays_is_found),
     ("rules::iptables_nft_as_recorded", rules::iptables_nft_as_recorded),
     ("rules::iptables_legacy_as_recorded", rules::iptables_legacy_as_recorded),
     ("rules::nftables_as_recorded", rules::nftables_as_recorded),

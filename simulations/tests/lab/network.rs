@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use nameward_simulations::dns::{DnsControl, Options};
-use nameward_simulations::lab::{CONTROL, Lab, LabSpec, PodSpec, Private, cni_results, netns_folder};
+use nameward_simulations::lab::{CONTROL, Lab, LabSpec, PodSpec, Private, cni_results, netns_folder, strays};
 use nameward_simulations::proxy::{Mode, ServiceState};
 use serde_json::Value;
 
@@ -33,6 +33,19 @@ pub fn two_nodes_six_pods(private: Private) -> Lab {
     ])
     .expect("pods come up");
     lab
+}
+
+pub fn a_thread_that_strays_is_found(private: Private) {
+    let mut lab = Lab::build(private, LabSpec::default()).expect("the lab comes up");
+    lab.add_pods([PodSpec::client("node1", "default", "client-a", "uid-client-a")]).expect("pods come up");
+    let node = lab.node("node1").unwrap().netns.clone();
+    let look = || strays(std::process::id(), &node).unwrap();
+    // Every thread of this process is elsewhere; one more in a pod is one stray more, and one on the node is none.
+    let elsewhere = look();
+    assert!(!elsewhere.is_empty() && elsewhere.iter().all(|stray| stray.namespace == "net"), "{elsewhere:?}");
+    let pod = lab.pod("default/client-a").unwrap().netns.clone();
+    assert_eq!(pod.enter(look).unwrap().len(), elsewhere.len() + 1);
+    assert_eq!(node.enter(look).unwrap().len(), elsewhere.len());
 }
 
 /// A lab in which everything answers: CoreDNS in two pods, the upstream server, kube-proxy on both nodes.

@@ -85,6 +85,10 @@ pub enum Operation {
     ReplaceLease(ObjectKey),
     #[error("ask which permissions this process has")]
     ReviewAccess,
+    #[error("have a visitor's token reviewed")]
+    ReviewToken,
+    #[error("ask whether a visitor may read the page")]
+    ReviewVisitor,
     #[error("ask for the version of the API server")]
     ReadVersion,
 }

@@ -15,6 +15,12 @@ use super::sight::{Look, Looks, SeenPod, Sight};
 const SETTLED: Duration = Duration::from_secs(6);
 /// A node of which nothing is known but that its agent is silent is not called dead before this time.
 const SILENT: Duration = Duration::from_secs(60);
+/// Until something has failed for this long, it is not named while others that see something fail, or are asked to look into
+/// it, have not settled: which end is to blame, or whether it is more than a pair, would go by who reports first.
+const HELD: Duration = Duration::from_secs(15);
+/// What would make a broken pair that stands a fault of its other end must have failed for this long: packets that were lost
+/// in one moment are deferred until a few rounds have answered.
+const WIDER: Duration = Duration::from_secs(30);
 /// Lines of evidence.
 const LINES: usize = 14;
 
@@ -46,6 +52,13 @@ struct Direction<'a> {
     looks: &'a Looks,
 }
 
+impl Direction<'_> {
+    /// For how long it has failed.
+    fn age(&self) -> Duration {
+        self.looks.deferred.as_ref().map(|(age, _)| *age).unwrap_or_default()
+    }
+}
+
 type Pair<'a> = (&'a NodeName, &'a NodeName);
 
 /// Places what fails. `standing`: nodes that such a verdict names already, preferred where either end would do.
@@ -59,7 +72,15 @@ pub fn judge(sight: &Sight, standing: &BTreeSet<NodeName>, everything: Option<&S
     let mut found = dead_nodes(sight);
     let gone: BTreeSet<&NodeName> =
         sight.pods.iter().filter(|p| found.iter().any(|f| f.explains.contains(&p.subject))).map(|p| &p.node).collect();
-    let pairs = broken_pairs(sight, &gone);
+    let mut pairs = broken_pairs(sight, &gone);
+    let beside: Vec<Pair<'_>> = pairs.keys().filter(|pair| widens(**pair, &pairs, standing)).copied().collect();
+    for pair in beside {
+        pairs.remove(&pair);
+    }
+    let old = pairs.values().flatten().any(|d| d.age() >= HELD);
+    if standing.is_empty() && !old && unsettled(sight, &gone) {
+        return found;
+    }
     found.extend(cover(sight, pairs, standing, everything));
     found
 }
@@ -106,24 +127,51 @@ fn dead_nodes(sight: &Sight) -> Vec<Located> {
     found
 }
 
+/// Whether the network between may be blamed for what fails to reach a pod, once both ends have looked for a reason.
+fn in_question(sight: &Sight, pod: &SeenPod, gone: &BTreeSet<&NodeName>) -> bool {
+    let well = sight.look(&pod.node, &pod.uid).is_some_and(|own| own.host_udp == Look::Reaches);
+    let drained = sight.nodes.get(&pod.node).is_none_or(|node| node.cordoned);
+    !pod.explained && well && !drained && !gone.contains(&pod.node)
+}
+
+/// Whether a node that cannot reach a pod may be believed that it knows no reason of its own.
+fn counts(sight: &Sight, from: &NodeName, looks: &Looks) -> bool {
+    let sick = sight.nodes.get(from).is_none_or(|node| node.sick);
+    !sick && !looks.failing().is_empty()
+}
+
 /// Directions that fail though both ends looked for a reason and found none, by pair of nodes.
 fn broken_pairs<'a>(sight: &'a Sight, gone: &BTreeSet<&NodeName>) -> BTreeMap<Pair<'a>, Vec<Direction<'a>>> {
     let mut pairs: BTreeMap<Pair<'a>, Vec<Direction<'a>>> = BTreeMap::new();
-    for pod in &sight.pods {
-        let well = sight.look(&pod.node, &pod.uid).is_some_and(|own| own.host_udp == Look::Reaches);
-        let drained = sight.nodes.get(&pod.node).is_none_or(|node| node.cordoned);
-        if pod.explained || !pod.examined || !well || drained || gone.contains(&pod.node) {
-            continue;
-        }
-        for (from, looks) in sight.failing(pod, SETTLED) {
-            let sick = sight.nodes.get(from).is_none_or(|node| node.sick);
-            if !sick && !looks.failing().is_empty() {
-                let pair = if *from < pod.node { (from, &pod.node) } else { (&pod.node, from) };
-                pairs.entry(pair).or_default().push(Direction { from, pod, looks });
-            }
+    for pod in sight.pods.iter().filter(|pod| pod.examined && in_question(sight, pod, gone)) {
+        for (from, looks) in sight.failing(pod, SETTLED).filter(|(from, looks)| counts(sight, from, looks)) {
+            let pair = if *from < pod.node { (from, &pod.node) } else { (&pod.node, from) };
+            pairs.entry(pair).or_default().push(Direction { from, pod, looks });
         }
     }
     pairs
+}
+
+/// Whether something fails that has only just begun, or that the pod's own node has not looked into yet.
+fn unsettled(sight: &Sight, gone: &BTreeSet<&NodeName>) -> bool {
+    let fails = |pod: &SeenPod, long: Duration| {
+        sight.failing(pod, long).filter(|(from, looks)| counts(sight, from, looks)).count()
+    };
+    let mut asked = sight.pods.iter().filter(|pod| in_question(sight, pod, gone));
+    asked.any(|pod| {
+        let all = fails(pod, Duration::ZERO);
+        all > 0 && (!pod.examined || fails(pod, SETTLED) < all)
+    })
+}
+
+/// Whether a pair that has not failed for long shares the end that is not named with a pair that stands: with it, the blame
+/// would move from one end to the other.
+fn widens(pair: Pair<'_>, pairs: &BTreeMap<Pair<'_>, Vec<Direction<'_>>>, standing: &BTreeSet<NodeName>) -> bool {
+    let named = |pair: Pair<'_>| standing.contains(pair.0) || standing.contains(pair.1);
+    let shares = |known: Pair<'_>| [known.0, known.1].iter().any(|end| *end == pair.0 || *end == pair.1);
+    let beside = || pairs.keys().any(|known| named(*known) && shares(*known));
+    let long = || pairs.get(&pair).into_iter().flatten().any(|d| d.age() >= WIDER);
+    !named(pair) && beside() && !long()
 }
 
 /// The smallest set that explains the broken pairs: nodes that are cut off from all others first, then the pairs that are

@@ -29,7 +29,7 @@ impl CoordinatorMind {
             let stage = if verifying && incident.intent.is_none() {
                 Stage::Verifying { until, next: now.mono }
             } else {
-                Stage::Handed { since: now.mono }
+                Stage::Handed { since: now.mono, left: incident.intent.is_some() }
             };
             let act = incident.intent.as_ref().map(|i| i.kind).or_else(|| incident.last_act());
             let undo = incident.intent.as_ref().is_some_and(|i| i.kind == RemedyKind::AddReplica && i.to < i.from);

@@ -302,7 +302,7 @@ fn announce(incident: &mut Incident, settings: &Remedy, view: &ClusterView, now:
     }
     incident.announced = true;
     let IncidentSpec { cause, subject, .. } = incident.spec.clone();
-    let command = advice::command(cause, &subject, &incident.nodes, view);
+    let command = advice::command(cause, &subject, &incident.nodes, settings, view);
     // A fault of nodes whose subject is none of them: it is that of many.
     let of_many = of_a_node(cause) && matches!(subject.kind, SubjectKind::Service | SubjectKind::Deployment);
     let remedy = settings.ladder(cause).first().copied();

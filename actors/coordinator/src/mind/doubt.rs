@@ -52,8 +52,9 @@ impl CoordinatorMind {
 
     /// Calls a person; nothing more is done about this incident.
     pub(super) fn escalate(&mut self, now: Now, name: &str, because: &str, view: &ClusterView, out: &mut Vec<Output>) {
+        let settings = &self.config.remedy;
         let Some(incident) = self.book.get_mut(name) else { return };
-        let command = advice::command(incident.spec.cause, &incident.spec.subject, &incident.nodes, view);
+        let command = advice::command(incident.spec.cause, &incident.spec.subject, &incident.nodes, settings, view);
         let detail = format!("{because}. A person decides; by hand: {command}");
         let record = line(incident, RemedyKind::CallPerson, Mode::Observe, RemedyOutcome::Escalated, detail, now);
         incident.record(record.clone());

@@ -116,7 +116,8 @@ impl Incident {
             version: Some(view.resource_version.clone()),
             shared,
             stubborn: tried(RemedyOutcome::Ineffective),
-            announced: true,
+            // An object that was made and got no status was told by nobody who could stay: it is told again.
+            announced: status.opened_at.is_some(),
             called: status.ladder.iter().any(|r| r.outcome == RemedyOutcome::Escalated),
             ..Self::new(view.name.clone(), view.spec.clone(), status.summary.clone(), opened, now.mono)
         }

@@ -34,6 +34,8 @@ pub(super) struct Kills {
     /// When the limit was raised last, by the clock of whoever did, and when this process learned of it: what was killed before is
     /// answered, also where a resized pod still shows it.
     answered: Option<(Timestamp, Mono)>,
+    /// A whole view was looked through before.
+    looked: bool,
 }
 
 impl Kills {
@@ -58,6 +60,7 @@ impl Kills {
         if let Some(last) = last.filter(|last| self.answered.is_none_or(|(known, _)| known < *last)) {
             self.answered = Some((last, now.mono));
         }
+        self.looked |= view.complete;
         self.seen.retain(|_, kill| now.mono.since(kill.seen) < STANDS * 2);
     }
 
@@ -80,17 +83,16 @@ impl Kills {
             workload.container.as_ref().is_none_or(|name| *name == key.1)
                 && workload.memory_limit.is_some()
                 && kill.limit == workload.memory_limit
-                && self
-                    .answered
-                    .is_none_or(|(raised, learned)| key.2 > raised || kill.seen > learned + SURELY_LATER)
+                && self.answered.is_none_or(|(raised, learned)| key.2 > raised || kill.seen > learned + SURELY_LATER)
                 && now.since(kill.seen) < STANDS
         })
     }
 
     fn note(&mut self, now: Now, key: (PodUid, String, Timestamp), pod: ObjectKey, limit: Option<u64>) {
-        // One that was over long before this process looked is no news.
-        let age = now.wall.duration_since(key.2);
-        if self.seen.len() >= MOST || age > jiff::SignedDuration::from_secs(600) {
+        // One that was over long before this process looked is no news. What is new after the first look has happened since, whatever
+        // the two machines' clocks say.
+        let old = !self.looked && now.wall.duration_since(key.2) > jiff::SignedDuration::from_secs(600);
+        if self.seen.len() >= MOST || old {
             return;
         }
         self.seen.entry(key).or_insert(Kill { pod, limit, seen: now.mono });
@@ -146,7 +148,7 @@ pub(super) fn raise(settings: &Remedy, view: &ClusterView, kills: &[Evidence]) -
 }
 
 /// `from` times the factor, in whole mebibytes (rounded down, at least one more), so that the manifest stays readable.
-fn next_limit(from: u64, factor: f64) -> u64 {
+pub(crate) fn next_limit(from: u64, factor: f64) -> u64 {
     const MEBI: u64 = 1 << 20;
     // Parts per thousand keep the arithmetic in integers; an absurd factor ends at the cap.
     let permille = if factor.is_finite() { (factor.clamp(1.0, 100.0) * 1000.0).round() } else { 1000.0 };

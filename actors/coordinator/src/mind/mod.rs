@@ -9,7 +9,7 @@ mod condition;
 mod doubt;
 mod incident;
 mod located;
-mod memory;
+pub(crate) mod memory;
 mod moved;
 mod nodes;
 mod notes;
@@ -329,6 +329,7 @@ impl CoordinatorMind {
         if self.nodes.knows_any() {
             self.nodes.complete(now.mono, Arc::make_mut(&mut view));
         }
+        ClusterView::forget_what_is_over(&mut view);
         let stale_after = self.config.coordinator.stale_after.0;
         if view.complete {
             self.freshness.learn(now.mono, &view.agents);

@@ -24,6 +24,8 @@ pub(super) const ANSWERS_STAND: Duration = Duration::from_secs(30);
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// The executor is given up on after this, unless its intent stands.
 const HANDED_LONG: Duration = Duration::from_secs(120);
+/// Once an intent that was found is gone, its end is told by then, or was told before: an old view shows it for longer than it stands.
+const SETTLED_LONG: Duration = Duration::from_secs(10);
 /// An incident that stands for this long without an act calls a person.
 const IDLE_LONG: Duration = Duration::from_secs(600);
 
@@ -55,8 +57,8 @@ impl Asking {
 pub(super) enum Stage {
     /// The nodes are asked whether the verdict holds.
     Asking,
-    /// The executor has the plan.
-    Handed { since: Mono },
+    /// The executor has the plan; or an intent was found that it has to settle (`left`), which stood last at that moment.
+    Handed { since: Mono, left: bool },
     /// The act was carried out: the nodes are asked whether it helped.
     Verifying { until: Mono, next: Mono },
 }
@@ -96,7 +98,7 @@ impl CoordinatorMind {
         match self.active.as_ref().map(|a| a.stage.clone()) {
             None => self.begin(now, view, out),
             Some(Stage::Asking) => self.hear(now, view, out),
-            Some(Stage::Handed { since }) => self.wait_for_executor(now, view, since),
+            Some(Stage::Handed { since, left }) => self.wait_for_executor(now, view, since, left),
             Some(Stage::Verifying { until, next }) => self.verify(now, view, until, next, out),
         }
         self.call_about_idle(now, view, out);
@@ -107,9 +109,7 @@ impl CoordinatorMind {
     fn call_about_idle(&mut self, now: Now, view: &ClusterView, out: &mut Vec<Output>) {
         let handed = self.active.as_ref().filter(|a| a.handed()).map(|a| a.incident.clone());
         let settings = &self.config.remedy;
-        let idle_long = |i: &Incident| {
-            matches!(i.shared, Shared::From(_)) && now.mono.since(i.idle_since) >= IDLE_LONG
-        };
+        let idle_long = |i: &Incident| matches!(i.shared, Shared::From(_)) && now.mono.since(i.idle_since) >= IDLE_LONG;
         let nothing_before = |i: &Incident| match i.shared {
             Shared::From(at) => Some(at.since(now.mono)).filter(|left| *left >= IDLE_LONG),
             Shared::Observed(_) | Shared::Over => None,
@@ -126,7 +126,8 @@ impl CoordinatorMind {
         };
         for incident in self.book.values_mut().filter(idle) {
             incident.called = true;
-            let command = advice::command(incident.spec.cause, &incident.spec.subject, &incident.nodes, view);
+            let spec = &incident.spec;
+            let command = advice::command(spec.cause, &spec.subject, &incident.nodes, settings, view);
             let because = match nothing_before(incident) {
                 Some(left) => format!("Nothing can be done for another {} minutes", left.as_secs() / 60),
                 None => format!("Nothing could be done for {} minutes", IDLE_LONG.as_secs() / 60),
@@ -252,7 +253,7 @@ impl CoordinatorMind {
                 (RemedyKind::AddReplica, Subject::object(SubjectKind::Deployment, workload))
             }
         };
-        let stage = Stage::Handed { since: now.mono };
+        let stage = Stage::Handed { since: now.mono, left: false };
         let active = Active::new(incident.name.clone(), stage);
         // Where nobody was asked, what is ready and not known to be sick passes for good.
         let good_before = good_before.or_else(|| (kind != RemedyKind::EvictPod).then(|| self.passing_for_good(kind)));
@@ -333,21 +334,28 @@ impl CoordinatorMind {
         }
     }
 
-    /// CoreDNS pods that are ready and that no open incident names, before a raise of memory, about which nobody is asked.
+    /// CoreDNS pods that are ready and not known to be sick, before a raise of memory, about which nobody is asked. Only a pod's own
+    /// node is believed here: what was good and was taken for sick hides that an act made things worse.
     fn passing_for_good(&self, kind: RemedyKind) -> u32 {
         let Some(view) = self.view.as_ref().filter(|_| kind == RemedyKind::RaiseMemory) else { return 0 };
-        let named = |pod: &DnsPodView| {
+        let sick = |pod: &DnsPodView| {
             let subject = Subject::pod(&pod.key, &pod.uid);
-            self.book.values().any(|i| i.open() && i.spec.subject == subject)
+            let named = self.book.values().filter(|i| i.open() && i.spec.subject == subject);
+            let mut words = named.filter_map(|incident| self.claims.get(&incident.key()));
+            words.any(|words| pod.node.as_ref().is_some_and(|own| words.contains_key(own)))
         };
-        let good = view.pods.iter().filter(|p| p.ready && !p.terminating && !named(p)).count();
+        let good = view.pods.iter().filter(|p| p.ready && !p.terminating && !sick(p)).count();
         u32::try_from(good).unwrap_or(u32::MAX)
     }
 
-    fn wait_for_executor(&mut self, now: Now, view: &ClusterView, since: Mono) {
-        let Some(active) = &self.active else { return };
+    fn wait_for_executor(&mut self, now: Now, view: &ClusterView, since: Mono, left: bool) {
+        let Some(active) = &mut self.active else { return };
         let standing = self.book.get(&active.incident).is_some_and(|i| i.intent.is_some());
-        if !standing && now.mono.since(since) >= HANDED_LONG {
+        if standing && left {
+            active.stage = Stage::Handed { since: now.mono, left };
+        }
+        let long = if left { SETTLED_LONG } else { HANDED_LONG };
+        if !standing && now.mono.since(since) >= long {
             if let Some(incident) = self.book.get_mut(&active.incident) {
                 incident.shared = Shared::From(now.mono + ASK_AGAIN);
                 // The act was carried out and the word of it was lost: the record stands, and is verified.

@@ -12,8 +12,10 @@ use super::*;
 
 mod aside;
 mod breaker;
+mod leftover;
 mod locality;
 mod orders;
+mod pairs;
 mod rest;
 mod shared;
 mod storms;

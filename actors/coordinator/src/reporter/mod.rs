@@ -225,6 +225,9 @@ impl ReporterMind {
             Input::Configure(config) => self.config = config,
             Input::Tick => self.lateness(now),
         }
+        if self.requests.any() && !self.vouches(now) {
+            self.requests.disown();
+        }
         if let Some(targets) = self.targets.as_ref().filter(|_| self.requests.next().is_some()) {
             let vantages: Vec<&Vantage> = self.vantages.values().collect();
             out.extend(self.requests.ask(now, targets, &vantages).into_iter().map(Output::Probe));
@@ -340,7 +343,7 @@ impl ReporterMind {
 
     fn report(&mut self, now: Now) -> NodeReport {
         let troubles = self.troubles(now);
-        let self_check = troubles.vouches && self.matrix.is_some();
+        let self_check = self.vouches(now);
         let mut report = NodeReport {
             sequence: self.sequence,
             written_at: None,
@@ -360,6 +363,11 @@ impl ReporterMind {
         let known = self.matrix.is_some();
         report.conditions = self.conditions.of(&report, known, self.stages.get(&ActorName::Watcher), now.wall);
         report
+    }
+
+    /// The agent vouches for what it measures.
+    fn vouches(&self, now: Now) -> bool {
+        self.matrix.is_some() && self.troubles(now).vouches
     }
 
     fn troubles(&self, now: Now) -> content::Troubles {

@@ -90,6 +90,18 @@ impl Requests {
         }
     }
 
+    /// A question is under way, or an answer stands.
+    pub(super) fn any(&self) -> bool {
+        !(self.open.is_empty() && self.answers.is_empty())
+    }
+
+    /// What was measured while the agent did not vouch for itself is nobody's evidence, also once it vouches again: nothing of it is
+    /// said, and the coordinator asks anew.
+    pub(super) fn disown(&mut self) {
+        self.open.clear();
+        self.answers.clear();
+    }
+
     /// The answers that stand in the report.
     pub(super) fn answers(&self) -> Vec<RequestAnswer> {
         self.answers.iter().cloned().collect()

@@ -312,6 +312,33 @@ fn a_question_is_asked_from_the_host_and_eight_pods_answered_once_and_at_once() 
 }
 
 #[test]
+fn what_was_measured_while_the_agent_did_not_vouch_for_itself_is_never_said() {
+    let fellows = |stage| Input::Fellows { stages: BTreeMap::from([(ActorName::Prober, stage)]), troubles: Vec::new() };
+    let unwell = || fellows(Stage::Degraded("its own socket is deaf".to_owned()));
+    for unwell_before in [true, false] {
+        let mut rig = rig();
+        rig.matrix(3, 0);
+        with_pods(&mut rig, 20);
+        rig.pass(Duration::from_secs(60));
+        rig.tell(Input::Orders(order("q1", &["u1"])));
+        let asked = probes(&rig);
+        if unwell_before {
+            rig.tell(unwell());
+        }
+        rig.tell(Input::Answer(answer(&asked[0], rig.now)));
+        rig.tell(unwell());
+        rig.tell(fellows(Stage::Ready));
+        rig.pass(Duration::from_secs(20));
+        assert!(rig.last().self_check && rig.last().answers.is_empty(), "{unwell_before}");
+        // The next question is answered.
+        rig.tell(Input::Orders(order("q2", &["u1"])));
+        let asked = probes(&rig);
+        rig.tell(Input::Answer(answer(&asked[1], rig.now)));
+        assert_eq!(rig.last().answers.len(), 1);
+    }
+}
+
+#[test]
 fn a_late_answer_is_dropped_and_an_unknown_pod_is_waited_for_briefly() {
     let mut rig = rig();
     rig.matrix(3, 0);

@@ -13,6 +13,7 @@ use nameward_messages::verdict::{Cause, Confidence, Verdict};
 use super::*;
 use crate::testing::{self, CLIENT, DNS_A, DNS_B, UPSTREAM, dns, namespace, observation, socket, targets, uid};
 
+mod calm;
 mod complaints;
 mod tracing;
 

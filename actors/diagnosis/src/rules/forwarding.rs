@@ -18,7 +18,10 @@ pub fn judge(view: &View<'_>) -> RuleResult {
     let from_pods = Pick { from: Some(VantageKind::Pod), ..Pick::default() };
     let lost = view.bad(from_pods).find(|(path, state)| crosses(record, path) && no_answer(failed(state)));
     let Some((path, state)) = lost else { return RuleResult::NotApplicable };
-    if let Some((good, _)) = record.matrix.good(from_pods).find(|(path, _)| crosses(record, path)) {
+    // What was answered before this began, and not asked since, says nothing: a busy node sweeps slowly.
+    let began = state.suspected.unwrap_or_default();
+    let mut good = record.matrix.good(from_pods).filter(|(path, state)| crosses(record, path) && state.at >= began);
+    if let Some((good, _)) = good.next() {
         return RuleResult::RuledOut(format!("{} does reach {}", good.vantage, good.target));
     }
     let held = record.held(|sample| self::off(record, sample).map(|now| now == off));

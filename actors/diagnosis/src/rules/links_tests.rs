@@ -204,19 +204,35 @@ fn a_pod_that_nobody_reaches_by_a_good_route_is_left_to_its_node() {
     assert_eq!((causes(&judgement), judgement.deferred.len()), (vec![], 1));
 }
 
+/// Forwarding is off, for the node or for the bridge alone; of what would have to be forwarded the kernel says EHOSTUNREACH.
+fn forwarding_off(sample: &mut crate::record::Sample, link: Option<&str>) {
+    match link {
+        Some(link) => drop(sysctls(sample).forwarding.insert(link.to_owned(), 0)),
+        None => sysctls(sample).ip_forward = Some(0),
+    }
+    let query = nameward_kernel::facts::FibQuery {
+        source: Some(ip("10.244.1.52")),
+        iif: Some("cni0".to_owned()),
+        ..nameward_kernel::facts::FibQuery::to(ip("10.244.2.21"))
+    };
+    let result = Reading::Read(FibResult::Nowhere { kind: RouteKind::Unreachable });
+    host(sample).lookups.push(nameward_kernel::facts::Lookup { query, result });
+}
+
 #[test]
 fn forwarding_off_is_not_an_unreachable_route() {
-    // The kernel says EHOSTUNREACH of what would have to be forwarded.
-    let world = lost_b(&Outcome::Timeout).both(|s| sysctls(s).ip_forward = Some(0)).both(|s| {
-        let query = nameward_kernel::facts::FibQuery {
-            source: Some(ip("10.244.1.52")),
-            iif: Some("cni0".to_owned()),
-            ..nameward_kernel::facts::FibQuery::to(ip("10.244.2.21"))
-        };
-        let result = Reading::Read(FibResult::Nowhere { kind: RouteKind::Unreachable });
-        host(s).lookups.push(nameward_kernel::facts::Lookup { query, result });
-    });
-    assert!(!causes(&judge(&world.record())).contains(&Cause::NodeRouteMissing));
+    for link in [None, Some("cni0")] {
+        let off = |world: World| world.both(|s| forwarding_off(s, link));
+        let judgement = judge(&off(lost_b(&Outcome::Timeout)).record());
+        assert!(!causes(&judgement).contains(&Cause::NodeRouteMissing), "{link:?}: {judgement:#?}");
+        // A pod that was answered before it began, and has not been asked since, does not acquit it; one that has, does.
+        let most = || not_forwarded().paths(|p| (from(p, CLIENT2) && to(p, DNS_B)).then_some(Outcome::Answered));
+        let rows = [(1, vec![Cause::IpForwardOff]), (5, vec![])];
+        for (seconds, expected) in rows {
+            let judgement = judge(&off(most().failing_for(seconds)).record());
+            assert_eq!(causes(&judgement), expected, "{link:?}, failing for {seconds} s: {judgement:#?}");
+        }
+    }
 }
 
 #[test]

@@ -425,6 +425,8 @@ pub(crate) mod arrival_tests;
 #[cfg(test)]
 mod clash_tests;
 #[cfg(test)]
+mod decision_tests;
+#[cfg(test)]
 mod filter_tests;
 #[cfg(test)]
 mod foreign_tests;
@@ -446,5 +448,7 @@ mod service_scenarios;
 mod service_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unexplained_tests;
 #[cfg(test)]
 mod ways_tests;

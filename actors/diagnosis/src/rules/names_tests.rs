@@ -186,6 +186,33 @@ fn a_host_network_pod_is_well_when_the_nodes_resolver_knows() {
 }
 
 #[test]
+fn a_host_network_pod_is_told_nothing_by_one_sample_alone() {
+    use nameward_kernel::facts::Reading;
+    use nameward_messages::verdict::Confidence;
+    type Row = (&'static str, Reading<Vec<std::net::IpAddr>>, &'static [u64], Confidence);
+    let unread = || Reading::NotPermitted("/etc/resolv.conf".to_owned());
+    let rows: Vec<Row> = vec![
+        ("asked twice", Reading::Read(vec![ip(UPSTREAM)]), &[96_000, 98_500], Confidence::Certain),
+        ("it names nobody", Reading::Read(Vec::new()), &[], Confidence::Probable),
+        ("it cannot be read", unread(), &[], Confidence::Probable),
+    ];
+    for (what, servers, times, confidence) in rows {
+        let world = misfit(&nxdomain(), times).both(|s| s.host.nameservers = servers.clone());
+        let mut record = world.record();
+        let judgement = judge(&record);
+        let found: Vec<_> = judgement.findings.iter().map(|f| (f.cause, f.confidence)).collect();
+        assert_eq!(found, [(Cause::HostNetworkDnsPolicy, confidence)], "{what}: {judgement:#?}");
+        record.previous = None;
+        let judgement = judge(&record);
+        assert_eq!(causes(&judgement), [], "{what}");
+        assert!(waits(&judgement, "host-network-dns-policy"), "{what}: {judgement:#?}");
+    }
+    // Asked twice, but at once.
+    let record = misfit(&nxdomain(), &[98_000, 98_500]).record();
+    assert!(waits(&judge(&record), "host-network-dns-policy"));
+}
+
+#[test]
 fn big_answers_that_are_lost_elsewhere_are_the_other_nodes_to_explain() {
     // Nothing on this node is narrow.
     let judgement = judge(&big_lost().record());

@@ -98,17 +98,24 @@ fn one(view: &View<'_>, pod: &DnsPod) -> RuleResult {
 fn fault(record: &EvidenceRecord, sample: &Sample, ip: IpAddr) -> Option<Fault> {
     let host = sample.host.topology.value()?;
     let own = host.lookup(ip).and_then(|found| judge_way(record, sample, host, ip, found));
-    // What pods send may take another way than what the host sends: policy rules tell them apart.
-    let forwards = sample.host.sysctls.value().and_then(|s| s.ip_forward) == Some(1);
+    // What pods send may take another way than what the host sends: policy rules tell them apart. Where forwarding is off, for the
+    // node or for the link that they come in by, the kernel has no way for it whatever the routes say.
+    let forwards = |query: &FibQuery| {
+        sample.host.sysctls.value().is_some_and(|sysctls| {
+            let link = query.iif.as_ref().and_then(|link| sysctls.forwarding.get(link));
+            sysctls.ip_forward == Some(1) && link != Some(&0)
+        })
+    };
     let forwarded = || {
-        let lookup = host.lookups.iter().find(|l| l.query.destination == ip && l.query.iif.is_some())?;
+        let lookup =
+            host.lookups.iter().find(|l| l.query.destination == ip && l.query.iif.is_some() && forwards(&l.query))?;
         let found = lookup.result.value()?;
         let wrong = judge_way(record, sample, host, ip, found).or_else(|| diverted(host, ip, &lookup.query, found))?;
         let by = policy_rules::decided(host, &lookup.query, found);
         let by = by.map_or_else(String::new, |rule| format!(" ({})", policy_rules::text(rule)));
         Some(Fault { says: format!("of what comes in by {}: {}{by}", from(&lookup.query), wrong.says), ..wrong })
     };
-    own.or_else(|| if forwards { forwarded() } else { None })
+    own.or_else(forwarded)
 }
 
 /// What pods send takes another way than what the node sends, because a policy rule says so. That may be meant, so that it is not certain.

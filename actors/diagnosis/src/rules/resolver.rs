@@ -160,18 +160,18 @@ fn misfit(record: &EvidenceRecord, pod: &HostNetworkPod) -> RuleResult {
                 if seen.iter().any(|o| o.outcome.good() == Some(true)) {
                     return RuleResult::RuledOut(format!("the node's resolver {ip} knows the cluster's names"));
                 }
-                if last.at.since(first.at) < APART || !record.two_samples() {
+                if last.at.since(first.at) < APART {
                     return RuleResult::Waiting("the node's resolver is being asked a second time".to_owned());
                 }
                 evidence.push(probe_line(&last.path, &last.outcome));
                 sure = Confidence::Certain;
             }
         }
-        Some((reading, None)) if record.two_samples() => {
+        Some((reading, None)) => {
             let why = reading.missing().unwrap_or_default();
             evidence.push(Evidence::new(format!("{} resolv.conf", record.node), why));
         }
-        Some((_, None)) | None => return RuleResult::Waiting("the node's resolver is being read".to_owned()),
+        None => return RuleResult::Waiting("the node's resolver is being read".to_owned()),
     }
     if !record.two_samples() {
         return RuleResult::Waiting("a second sample is awaited".to_owned());

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::enter::{EnterPool, Netns};
+use super::unreadable;
+use crate::enter::{EnterError, EnterPool, Netns};
+use crate::facts::Reading;
 use crate::sockets::open_one;
 
 /// Whether a TCP connection can be made.
@@ -64,7 +66,7 @@ async fn connect(pool: &EnterPool, inside: &Netns, to: SocketAddr, within: Durat
     let opened = match pool.run(inside, move || open_one(Transport::Tcp, family)).await {
         Ok(Ok(fd)) => fd,
         Ok(Err(error)) => return Err(Reach::NotTried { why: error.to_string() }),
-        Err(error) => return Err(Reach::NotTried { why: error.to_string() }),
+        Err(error) => return Err(Reach::NotTried { why: not_entered(&error) }),
     };
     let socket = TcpSocket::from_std_stream(opened.into());
     match tokio::time::timeout(within, socket.connect(to)).await {
@@ -73,6 +75,14 @@ async fn connect(pool: &EnterPool, inside: &Netns, to: SocketAddr, within: Durat
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::TimedOut => Err(Reach::TimedOut),
         Ok(Err(error)) => Err(Reach::NoWay { why: error.to_string() }),
         Err(_) => Err(Reach::TimedOut),
+    }
+}
+
+/// Why a namespace could not be entered, told apart as readings tell it.
+fn not_entered(error: &EnterError) -> String {
+    match unreadable::<()>(error) {
+        Reading::NotPermitted(why) => format!("not permitted: {why}"),
+        other => other.missing().map_or_else(|| error.to_string(), str::to_owned),
     }
 }
 

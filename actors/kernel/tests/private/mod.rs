@@ -15,7 +15,8 @@ pub(crate) fn enter(test: &str) -> bool {
     let root = std::fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m)).unwrap() == 0;
     let mut command = Command::new("unshare");
     if !root {
-        command.args(["--user", "--map-root-user"]);
+        // In two steps: files below /proc/net belong to the root of a user namespace only if its map was there first.
+        command.args(["--user", "--map-root-user", "--", "unshare"]);
     }
     let inside = "mount -t tmpfs tmpfs /run && mkdir /run/netns && ip link set lo up && exec \"$0\" \"$@\"";
     let status = command

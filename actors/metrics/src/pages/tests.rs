@@ -7,7 +7,7 @@ use super::*;
 use crate::{MetricsActor, MetricsInput};
 
 fn from(peer: &str) -> Asker<'static> {
-    Asker { peer: peer.parse().unwrap(), host: Some("localhost:9890") }
+    Asker { peer: peer.parse().unwrap(), host: Some("localhost:9890"), token: None }
 }
 
 fn pages() -> Pages {
@@ -21,17 +21,21 @@ fn pages() -> Pages {
 fn the_state_is_for_loopback_alone() {
     let pages = pages();
     for own in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
-        assert_eq!(pages.state(from(own)).status, 200, "{own}");
+        assert_eq!(pages.entry(from(own)), Entry::Own, "{own}");
     }
     for stranger in ["10.244.1.7", "172.30.0.11", "::ffff:10.0.0.1", "fe80::1"] {
-        let page = pages.state(from(stranger));
+        let Entry::Shut(page) = pages.entry(from(stranger)) else { panic!("{stranger} comes in") };
         assert_eq!(page.status, 403);
         assert!(page.body.contains("loopback") && page.body.contains("metrics.open_state"), "{}", page.body);
     }
     pages.open_state(true);
-    assert_eq!(pages.state(from("10.244.1.7")).status, 200);
+    assert_eq!(pages.entry(from("10.244.1.7")), Entry::Gate);
+    assert_eq!(pages.entry(from("127.0.0.1")), Entry::Own);
+    let rebound = Asker { host: Some("evil.example"), ..from("127.0.0.1") };
+    assert_eq!(pages.entry(rebound), Entry::Gate);
     pages.open_state(false);
-    assert_eq!(pages.state(from("10.244.1.7")).status, 403);
+    assert!(matches!(pages.entry(rebound), Entry::Shut(_)));
+    assert!(matches!(pages.entry(from("10.244.1.7")), Entry::Shut(_)));
 }
 
 #[test]
@@ -50,12 +54,12 @@ fn a_reload_opens_and_closes_the_state() {
         let shown = pages.clone();
         let (outlet, inbox) = inbox(ActorName::Metrics, 4);
         supervisor.start(inbox, move || MetricsActor::new(&Config::default(), pages.clone()));
-        for (open, status) in [(true, 200), (false, 403)] {
+        for open in [true, false] {
             let mut config = Config::default();
             config.metrics.open_state = open;
             outlet.tell(MetricsInput::Reconfigure(Arc::new(config)));
             let becomes = async {
-                while shown.state(from("10.244.1.7")).status != status {
+                while (shown.entry(from("10.244.1.7")) == Entry::Gate) != open {
                     tokio::task::yield_now().await;
                 }
             };

@@ -15,7 +15,7 @@ use crate::common::*;
 use crate::exposition::validate;
 
 /// Anything that never comes true fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Scene {
     supervisor: Supervisor,
@@ -67,7 +67,7 @@ impl Scene {
     }
 }
 
-async fn head(address: SocketAddr, request: &str) -> String {
+pub(crate) async fn head(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut reply = String::new();
@@ -75,7 +75,7 @@ async fn head(address: SocketAddr, request: &str) -> String {
     reply.split_once("\r\n\r\n").unwrap().0.to_ascii_lowercase()
 }
 
-async fn ask(address: SocketAddr, request: &str) -> (u16, String) {
+pub(crate) async fn ask(address: SocketAddr, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut reply = String::new();

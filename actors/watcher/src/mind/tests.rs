@@ -296,6 +296,19 @@ fn what_an_evicted_or_finished_pod_leaves_is_no_pod() {
         let told = step(&mut mind, 21, Input::LocalPods(snapshot(&json!({"items": [left]}))));
         let told = told.iter().any(|tell| matches!(tell, Tell::Coredns(states) if !states.is_empty()));
         assert_eq!(told, listed == 3, "{phase}");
+        let killed = |n: u32| {
+            let over = json!({"exitCode": 137, "reason": "OOMKilled", "finishedAt": format!("2026-11-22T10:00:0{n}Z")});
+            let mut killed = left.clone();
+            killed["status"]["containerStatuses"] =
+                json!([{"name": "coredns", "restartCount": n, "state": {"terminated": over}}]);
+            killed
+        };
+        let told = (1..3).any(|n| {
+            pods["items"][2] = killed(n);
+            let told = step(&mut mind, 21 + u64::from(n), Input::DnsPods(snapshot(&pods)));
+            told.iter().any(|tell| matches!(tell, Tell::OomKilled(_)))
+        });
+        assert_eq!(told, listed == 3, "{phase}: of what is over the limit says nothing");
     }
 }
 

@@ -152,6 +152,7 @@ impl World {
             return Err(RepairError::Changed("another value".to_owned()));
         }
         self.check_node_act(n);
+        self.check_agent_switch(n);
         let wrote = change.writes(before).map_err(|unfit| RepairError::Changed(unfit.to_string()))?;
         self.put(n, &wrote);
         Ok(wrote)
@@ -165,6 +166,7 @@ impl World {
         if now != *wrote {
             return Ok(Undone::LeftAlone(now));
         }
+        self.check_agent_switch(n);
         self.put(n, before);
         Ok(Undone::Done)
     }

@@ -11,6 +11,8 @@ use crate::world::World;
 
 /// A request that arrives later than this after it was sent was given up on: what it rested on may have been taken back.
 const LATE: Duration = Duration::from_secs(5);
+/// A view may be this old when something is decided by it.
+const VIEW: Duration = Duration::from_secs(5);
 /// For the steps between an intent and its act.
 const STEPS: Duration = Duration::from_secs(60);
 /// A pod that is missed for a shorter time need not show in any view; a template's rollout shows by its pods afterwards.
@@ -188,11 +190,16 @@ impl World {
         if !self.check.done.iter().rev().take(8).any(of_one) {
             self.check_budget(p);
         }
-        if let Some(until) = self.check.breaker.filter(|until| self.now < *until) {
+        if let Some((until, why)) = self.check.breaker.clone().filter(|(until, _)| self.now < *until) {
             let left = until.since(self.now).as_secs();
-            self.violate(Invariant::I13, format!("an act {left} s before the breaker closes"));
+            self.violate(Invariant::I13, format!("an act {left} s before the breaker closes: {why}"));
         }
-        let well_before = self.well();
+        // While pods come and go, no more can be known to have been well than were all through the last views.
+        let lately = self.check.well.iter().rev().scan(false, |before, (at, well)| {
+            let last = std::mem::replace(before, self.now.since(*at) > VIEW);
+            (!last).then_some(*well)
+        });
+        let well_before = lately.chain([self.well()]).min().unwrap_or(0);
         self.check.done.push(Done {
             at: self.now,
             p,
@@ -281,7 +288,7 @@ impl World {
             last.judged = true;
         }
         let Some(last) = self.check.done.last() else { return };
-        if last.verified || self.check.breaker.is_some_and(|open| open > last.at) {
+        if last.verified || self.check.breaker.as_ref().is_some_and(|(open, _)| *open > last.at) {
             return;
         }
         let before = last.well_before;
@@ -290,7 +297,11 @@ impl World {
         let most = during.map(|(_, well)| *well).max().unwrap_or(at_start).max(at_start);
         // The verification's own minds may have seen one pod more than the truth: a margin of none is enough only if it is clear.
         if most < before {
-            self.check.breaker = Some(until + BREAKER.mul_f64(0.74));
+            let why = format!(
+                "{before} pods were well before the act at {:.1}, and at most {most} after",
+                last.at.0.as_secs_f64()
+            );
+            self.check.breaker = Some((until + BREAKER.mul_f64(0.74), why));
         }
     }
 

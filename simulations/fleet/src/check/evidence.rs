@@ -25,7 +25,9 @@ impl World {
         let now = self.now;
         for answer in &report.answers {
             let Some(asked) = self.check.asked.get_mut(&answer.id) else { continue };
-            asked.answers.entry(n).or_insert_with(|| (now, report.self_check, answer.clone()));
+            // Whether it vouches counts when it says it first; a liar may say something else later, and that is its word then.
+            let word = asked.answers.entry(n).or_insert_with(|| (now, report.self_check, answer.clone()));
+            word.2.clone_from(answer);
         }
         self.note_alike(n, report);
     }
@@ -46,19 +48,22 @@ impl World {
         let expected = self.expected();
         let need = expected.min(expected.div_ceil(20).clamp(3, 12));
         let own = self.api.pods.iter().find(|known| known.uid == *pod).map(|known| known.node);
-        let mut best = (0, 0, false, 0);
+        let mut best = (false, (0, 0, false, 0));
         let mut unvouched = 0;
         for asked in self.check.asked.values() {
             if act.sent.since(asked.at) > span || asked.at > act.sent {
                 continue;
             }
             let counted = count(asked, pod, own, |vouches| vouches);
-            if counted > best {
-                best = counted;
-                unvouched = count(asked, pod, own, |_| true).0 - counted.0;
+            let (fail, good, by_own, namespaces) = counted;
+            // Any question whose answers carry the act will do; of those that do not, the one that comes nearest is told of.
+            let carries = fail >= need && by_own && namespaces >= 2 && good > 0;
+            if (carries, counted) > best {
+                best = (carries, counted);
+                unvouched = count(asked, pod, own, |_| true).0 - fail;
             }
         }
-        let (fail, good, by_own, namespaces) = best;
+        let (_, (fail, good, by_own, namespaces)) = best;
         if fail < need || !by_own || namespaces < 2 {
             let invariant = if fail + unvouched >= need && unvouched > 0 { Invariant::I6 } else { Invariant::I1 };
             self.violate(
@@ -120,7 +125,9 @@ impl World {
     fn expected(&self) -> usize {
         let drained = |n: usize| {
             let node = &self.nodes[n];
-            node.cordoned && !self.api.pods.iter().any(|pod| pod.node == n)
+            // No view shows at once that it takes pods again.
+            let lately = node.drained_until.is_some_and(|until| self.now.since(until) < Duration::from_secs(60));
+            (node.cordoned || lately) && !self.api.pods.iter().any(|pod| pod.node == n)
         };
         let lately = |at: Option<Mono>| at.is_some_and(|at| self.now.since(at) < Duration::from_secs(200));
         (0..self.nodes.len())

@@ -44,6 +44,7 @@ impl World {
         for request in &orders.requests {
             self.note_question(n, &request.id);
         }
+        self.note_granted(n, orders);
         if orders.permit.is_some() {
             self.check.unpermitted.remove(&n);
         } else {
@@ -83,6 +84,7 @@ impl World {
         if begins {
             self.check_begins(n);
         }
+        self.check_permit_age(n);
         let permit = self.api.agents[n].orders.permit.is_some();
         let standing = self.check.storm_since.filter(|since| now.since(*since) > PERMIT);
         if standing.is_some() || (!permit && self.agents[n].cut_until <= now && self.check.no_permit(n, now)) {

@@ -54,6 +54,8 @@ pub(super) fn provoke(spec: &mut Spec, rng: &mut fastrand::Rng) {
         Sabotage::NoKillSwitch => vec![(110, Fault::Policy(true))],
         Sabotage::NobodyIsCalled => vec![(120, Fault::Corefile(true))],
         Sabotage::FewNodes | Sabotage::NoPreconditions | Sabotage::ActsAgain | Sabotage::WrongPod => Vec::new(),
+        // Each has a history of its own.
+        Sabotage::AgentsSeeNoSwitch | Sabotage::PermitsForYears => Vec::new(),
     };
     match spec.sabotage {
         Sabotage::FreshReports => faults.push((860, Fault::PodSick(0, DEAD))),

@@ -203,3 +203,50 @@ fn evidence_names_both_ends_and_both_transports_and_a_standing_subject_is_kept()
     let kept = judge(&sight, &BTreeSet::from([name(2)]), None).remove(0);
     assert_eq!(kept.subject, Subject::node(&name(2)));
 }
+
+/// node1 and node2 cannot reach each other by UDP, and that stands as node1's; what else fails has done so for `seconds`.
+fn beside_a_pair(seconds: u64, others: &[(usize, usize)]) -> Sight {
+    let mut sight = sight(4, &[1, 2]).breaks(1, 2, UDP).breaks(2, 1, UDP).examined(&[1, 2]);
+    for (from, to) in others {
+        sight = sight.breaks(*from, *to, UDP);
+        let looks = sight.looks.get_mut(&(name(*from), pod(*to).uid)).unwrap();
+        looks.deferred = Some((Duration::from_secs(seconds), "time-out".into()));
+    }
+    sight
+}
+
+#[test]
+fn a_moment_of_loss_beside_a_pair_that_stands_does_not_move_the_blame() {
+    let named = |sight: &Sight, standing: &[usize]| -> Vec<String> {
+        let standing = standing.iter().map(|n| name(*n)).collect();
+        judge(sight, &standing, None).into_iter().map(|located| located.subject.name).collect()
+    };
+    // The other end loses packets of everybody else for a moment, or of one.
+    for others in [&[(3, 2), (4, 2)][..], &[(3, 2)], &[(4, 2)]] {
+        for seconds in [0, 5, 6, 12, 29] {
+            assert_eq!(named(&beside_a_pair(seconds, others), &[1]), ["node1"], "{others:?} for {seconds} s");
+        }
+    }
+    // It lasts: the other end is cut off from all.
+    assert_eq!(named(&beside_a_pair(30, &[(3, 2), (4, 2)]), &[1]), ["node2"]);
+    // What the named end loses besides is its own at once, and what stands alone is named at once.
+    assert_eq!(named(&beside_a_pair(6, &[(3, 1), (4, 1)]), &[1]), ["node1"]);
+    assert_eq!(named(&beside_a_pair(6, &[(3, 2), (4, 2)]), &[]), ["node2"]);
+}
+
+#[test]
+fn nothing_is_named_before_all_who_see_it_have_settled_unless_it_lasts() {
+    let aged = |seconds: u64, fresh: u64, examined: &[usize]| {
+        let mut sight = sight(3, &[1, 2]).breaks(1, 2, UDP).breaks(2, 1, UDP).examined(examined);
+        for ((from, to), seconds) in [((1, 2), seconds), ((2, 1), fresh)] {
+            let looks = sight.looks.get_mut(&(name(from), pod(to).uid)).unwrap();
+            looks.deferred = Some((Duration::from_secs(seconds), "time-out".into()));
+        }
+        found(&sight).into_iter().map(|(_, node, _)| node).collect::<Vec<_>>()
+    };
+    assert_eq!(aged(8, 3, &[1, 2]), [""; 0], "the other end began to see it a moment ago");
+    assert_eq!(aged(8, 8, &[2]), [""; 0], "the other end has not looked into it");
+    assert_eq!(aged(12, 6, &[1, 2]), ["node1"]);
+    // An agent that says nothing for long holds nothing up.
+    assert_eq!(aged(20, 3, &[2]), ["node1"]);
+}

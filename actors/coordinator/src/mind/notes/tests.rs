@@ -93,12 +93,12 @@ fn doubts() -> Vec<Doubt> {
 
 /// Every Event that can be written, of every cause, about objects with short and with long names.
 fn every_event() -> Vec<Output> {
-    let view = ClusterView::default();
+    let (settings, view) = (nameward_config::Config::default().remedy, ClusterView::default());
     let mut all = Vec::new();
     for cause in Cause::ALL {
         for subject in subjects() {
             let incident = incident(*cause, &subject);
-            let command = advice::command(*cause, &subject, &incident.nodes, &view);
+            let command = advice::command(*cause, &subject, &incident.nodes, &settings, &view);
             all.push(opened(&incident, Next::Person(&command)));
             all.push(opened(&incident, Next::Many(&command)));
             all.push(opened(&incident, Next::Nothing));

@@ -8,7 +8,7 @@ use nameward_messages::targets::{DnsPod, Targets, Transport};
 use super::*;
 
 /// Three nodes; CoreDNS pod `a` on node1 and `b` on node2; every node says what it sees.
-fn cluster() -> Rig {
+pub(super) fn cluster() -> Rig {
     let mut rig = rig(3);
     rig.view.pods = vec![dns_pod("a", "node1"), dns_pod("b", "node2")];
     let listed = |pod: &DnsPodView| DnsPod {
@@ -45,7 +45,7 @@ fn dns_pod(name: &str, node: &str) -> DnsPodView {
     }
 }
 
-fn rows(pod: &str, udp: bool) -> Vec<MatrixRow> {
+pub(super) fn rows(pod: &str, udp: bool) -> Vec<MatrixRow> {
     let row = |transport, from, good| MatrixRow {
         target: "pod".into(),
         pod: Some(pod.into()),
@@ -64,7 +64,7 @@ fn rows(pod: &str, udp: bool) -> Vec<MatrixRow> {
 
 impl Rig {
     /// `node` cannot reach `pod` of `host` over UDP and knows no reason.
-    fn defers(&mut self, node: usize, pod: &str, host: &str) {
+    pub(super) fn defers(&mut self, node: usize, pod: &str, host: &str) {
         let deferral = Deferral {
             subject: Subject::pod(&ObjectKey::new("kube-system", pod), &pod.into()),
             to_node: host.into(),

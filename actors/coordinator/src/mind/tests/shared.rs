@@ -9,13 +9,13 @@ use super::*;
 
 use nameward_messages::RequestId;
 
-const MI: u64 = 1 << 20;
+pub(super) const MI: u64 = 1 << 20;
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("kube-system", name)
 }
 
-fn pod(name: &str, node: &str, limit: Option<u64>) -> DnsPodView {
+pub(super) fn pod(name: &str, node: &str, limit: Option<u64>) -> DnsPodView {
     DnsPodView {
         uid: name.into(),
         key: key(name),
@@ -41,7 +41,7 @@ fn workload(limit: u64) -> WorkloadView {
 }
 
 /// Two nodes, a CoreDNS pod on each; every report is fresh and the cool-down is over.
-fn acting() -> Rig {
+pub(super) fn acting() -> Rig {
     let mut config = Config::default();
     config.remedy.mode = Mode::Act;
     let mut rig = rig(2);
@@ -54,7 +54,7 @@ fn acting() -> Rig {
     rig
 }
 
-fn plans(rig: &Rig) -> Vec<&Plan> {
+pub(super) fn plans(rig: &Rig) -> Vec<&Plan> {
     rig.out.iter().filter_map(|o| if let Output::Plan(plan) = o { Some(plan) } else { None }).collect()
 }
 
@@ -81,7 +81,7 @@ fn rows(pod: &str, udp: bool) -> Vec<nameward_messages::report::MatrixRow> {
     vec![row(Udp, Host, 1, udp), row(Udp, Pod, 2, udp), row(Tcp, Host, 1, true), row(Tcp, Pod, 2, true)]
 }
 
-fn answer(rig: &mut Rig, bad: &[&str]) {
+pub(super) fn answer(rig: &mut Rig, bad: &[&str]) {
     let pods: Vec<String> = rig.view.pods.iter().map(|p| p.uid.0.clone()).collect();
     for node in 1..=2 {
         let Some(id) = asked(rig, node) else { continue };
@@ -107,7 +107,7 @@ fn until_planned() -> Rig {
     rig
 }
 
-fn end(rig: &mut Rig, end: PlanEnd) {
+pub(super) fn end(rig: &mut Rig, end: PlanEnd) {
     let incident = rig.view.incidents[0].name.clone();
     let retry_after = Duration::from_secs(600);
     rig.tell(Input::Shared(SharedRemedyTells::Ended { incident, end, retry_after }));
@@ -394,8 +394,12 @@ fn the_breaker_of_another_leader_holds_whatever_the_clocks_say() {
 
 #[test]
 fn a_raise_of_memory_that_made_things_worse_opens_the_breaker() {
-    for (bad, worse) in [(&["a", "b"][..], true), (&[][..], false)] {
+    for (liar, bad, worse) in [(false, &["a", "b"][..], true), (true, &["a", "b"][..], true), (false, &[][..], false)] {
         let mut rig = acting();
+        // What another node says of the pods does not make them sick before the act.
+        for (node, uid) in [(2, "a"), (1, "b")].into_iter().filter(|_| liar) {
+            rig.claim(node, Cause::CorednsUdpDead, &Subject::pod(&key(uid), &uid.into()));
+        }
         rig.view.pods[0].containers[0].oom_killed_at = Some(rig.now.wall);
         rig.pass(40);
         assert!(matches!(plans(&rig)[0].act, SharedAct::RaiseMemory { .. }));
