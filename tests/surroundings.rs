@@ -18,7 +18,7 @@ fn both_refuse(home: &Home, args: &[&str], words: &[&str]) {
     for command in ["check", "run"] {
         let mut command = home.nameward(&[&[command], args].concat());
         command.env("NAMEWARD_METRICS_LISTEN", "127.0.0.1:0");
-        let said = ran(command).fails(2, words);
+        ran(command).fails(2, words);
     }
 }
 
@@ -49,8 +49,7 @@ fn check_says_soon_that_the_api_cannot_be_reached() {
     let server = nobody();
     home.kubeconfig(server);
     let said = ran(home.nameward(&["check", "--kubeconfig", "kubeconfig"]));
-    let said =
-        said.fails(3, &[&format!("http://{server}/ cannot be reached"), "Connection refused", "check the address"]);
+    said.fails(3, &[&format!("http://{server}/ cannot be reached"), "Connection refused", "check the address"]);
     let said = ran(home.nameward(&["check", "--kubeconfig", "kubeconfig", "--output", "json"]));
     assert_eq!(said.code, Some(3), "{said:?}");
     assert!(said.json()["healthy"].is_null() && said.json()["error"]["what"].as_str().unwrap().contains("reached"));
@@ -81,7 +80,7 @@ fn check_does_not_hang_on_a_server_that_never_answers_or_is_something_else() {
     home.kubeconfig(silent);
     let mut command = home.nameward(&["check", "--kubeconfig", "kubeconfig"]);
     command.env("NAMEWARD_KUBERNETES_CALL_TIMEOUT", "1s");
-    let said = ran(command).fails(3, &[&silent.to_string(), "no answer within 1s"]);
+    ran(command).fails(3, &[&silent.to_string(), "no answer within 1s"]);
 
     let other = server("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
     home.kubeconfig(other);
@@ -104,7 +103,7 @@ fn an_occupied_port_is_named_with_its_setting() {
     let address = taken.local_addr().unwrap().to_string();
     let mut command = home.nameward(&["run", "--kubeconfig", "kubeconfig"]);
     command.env("NAMEWARD_METRICS_LISTEN", &address);
-    let said = ran(command).fails(3, &[&address, "metrics.listen", "Address already in use", "ss -ltnp"]);
+    ran(command).fails(3, &[&address, "metrics.listen", "Address already in use", "ss -ltnp"]);
 }
 
 /// Starts `run` and gives its address.

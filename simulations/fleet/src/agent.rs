@@ -255,7 +255,7 @@ impl World {
 
     /// The agent's fellows are well, or not.
     pub(crate) fn tell_fellows(&mut self, n: usize) {
-        let stage = if self.agents[n].unwell {
+        let stage = if self.agents[n].unwell && self.sabotage != crate::sabotage::Sabotage::AllVouch {
             Stage::Degraded("its loopback canary does not answer".to_owned())
         } else {
             Stage::Ready

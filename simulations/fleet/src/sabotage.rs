@@ -33,7 +33,7 @@ pub enum Sabotage {
     MoreReady,
     /// I5: silent agents are said to have spoken a moment ago.
     FreshReports,
-    /// I6: agents that do not vouch for themselves are said to.
+    /// I6: agents that should not vouch for themselves do, in the view of the coordinator and in their own.
     AllVouch,
     /// I7: other incidents' intents are not shown, and acts may follow on each other at once.
     AloneInTheWorld,

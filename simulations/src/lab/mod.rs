@@ -39,8 +39,8 @@ pub use self::isolate::{IsolateError, Place, Private, isolate};
 pub use self::netns::{Netns, path_of};
 pub use self::pods::Pod;
 pub use self::snapshot::{Snapshot, diff};
-pub use self::strays::{Stray, strays};
 pub use self::spec::{
     CONTROL, Dns, LabSpec, POD_CIDR, PodSpec, Qos, SERVICE_CIDR, cni_results, netns_folder, node_address, node_folder,
     pod_address, sandboxes,
 };
+pub use self::strays::{Stray, strays};

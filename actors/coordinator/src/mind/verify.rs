@@ -22,7 +22,7 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 const BREAKER: Duration = nameward_config::ceilings::BREAKER;
 /// How the ladder says so: the breaker is found again by it.
 const WORSE: &str = "fewer CoreDNS pods are good than before: shared remedies rest for 10 minutes";
-/// The same of an act of another leader or an earlier life: what the nodes had answered before it is gone.
+/// The same where it is not known how many were good before (the act of another leader, or of an earlier life) or are now.
 const PERHAPS_WORSE: &str =
     "fewer CoreDNS pods are good than may have been before the act: shared remedies rest for 10 minutes";
 /// Wall clocks of those who led one after another differ by this much at most.
@@ -72,8 +72,10 @@ impl CoordinatorMind {
         }
         if now.mono >= until {
             let before = active.good_before.unwrap_or_else(|| self.good_at_most(view, &incident, kind));
-            let worse = good_after.is_some_and(|good| good < before);
-            let worse = worse.then_some(if active.good_before.is_some() { WORSE } else { PERHAPS_WORSE });
+            // Where the majority said nothing since the act, nobody knows that it did no harm.
+            let worse = good_after.unwrap_or(0) < before;
+            let known = active.good_before.is_some() && good_after.is_some();
+            let worse = worse.then_some(if known { WORSE } else { PERHAPS_WORSE });
             self.ineffective(now, &active.incident, (kind, worse), view, out);
             return;
         }

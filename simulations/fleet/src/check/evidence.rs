@@ -25,8 +25,10 @@ impl World {
         let now = self.now;
         for answer in &report.answers {
             let Some(asked) = self.check.asked.get_mut(&answer.id) else { continue };
+            // Where the guard is away the report does not tell.
+            let unwell = self.agents[n].unwell && self.sabotage == crate::sabotage::Sabotage::AllVouch;
             // Whether it vouches counts when it says it first; a liar may say something else later, and that is its word then.
-            let word = asked.answers.entry(n).or_insert_with(|| (now, report.self_check, answer.clone()));
+            let word = asked.answers.entry(n).or_insert_with(|| (now, report.self_check && !unwell, answer.clone()));
             word.2.clone_from(answer);
         }
         self.note_alike(n, report);
