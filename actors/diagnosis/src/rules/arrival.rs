@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use nameward_kernel::facts::Counters;
+use nameward_messages::namespaces::VantageKind;
 use nameward_messages::probe::{Outcome, PathKey, QuestionKind};
 use nameward_messages::targets::{TargetKind, Transport};
 use nameward_messages::verdict::Evidence;
@@ -29,6 +30,12 @@ pub(crate) fn lost(view: &View<'_>) -> Option<Lost> {
     let record = view.record;
     let mut lost = Lost { complained: false, transports: BTreeSet::new(), seen: Vec::new(), explains: BTreeSet::new() };
     for (pod, complaint) in record.complained() {
+        // What this very node cannot reach either gets lost in the pod, and not on its way here.
+        let internal = Some(QuestionKind::Internal);
+        let here = Pick { from: Some(VantageKind::Host), pod: Some(&pod.uid), question: internal, ..Pick::default() };
+        if view.bad(here).next().is_some() {
+            continue;
+        }
         lost.complained = true;
         lost.transports.extend(&complaint.transports);
         let from: Vec<&str> = complaint.from.iter().take(4).map(|node| node.as_str()).collect();

@@ -127,6 +127,25 @@ fn what_looks_like_it_is_not_called_so() {
             let cut = |counted: u64| rules(policy(0).replacen(&refused(0), &refused(counted), 1));
             complained(&[Udp, Tcp]).both(invalid(5)).newest(invalid(9)).both(cut(5)).newest(cut(9))
         }),
+        // Connections to a process that hangs leave invalid segments behind, on its node and on others.
+        (
+            "the pod of which others complain does not answer its own node",
+            complained(&[Udp])
+                .paths(|p| to(p, DNS_A).then_some(Outcome::Timeout))
+                .both(invalid(5))
+                .newest(invalid(9))
+                .both(dropped(5))
+                .newest(dropped(9)),
+        ),
+        (
+            "a far pod is silent, and something is invalid",
+            World::healthy()
+                .paths(|p| to(p, DNS_B).then_some(Outcome::Timeout))
+                .both(invalid(5))
+                .newest(invalid(9))
+                .both(dropped(5))
+                .newest(dropped(9)),
+        ),
         ("errors, and nothing fails", World::healthy().both(pod_counter(BAD, 3)).newest(pod_counter(BAD, 9))),
     ];
     for (what, world) in rows {

@@ -33,6 +33,12 @@ pub fn judge(view: &View<'_>) -> RuleResult {
         (_, Held::Twice | Held::Once) if let Some(place) = dropped_by(view) => {
             return RuleResult::RuledOut(format!("{place} drops what gets lost"));
         }
+        // Segments of connections that a process far away has left hanging are invalid, too: they tell nothing of silence there.
+        (_, Held::Twice | Held::Once) if !lost.complained => {
+            return RuleResult::RuledOut(
+                "no checksum error is counted, and what is invalid may be of connections".to_owned(),
+            );
+        }
         // conntrack calls a datagram invalid for its checksum or its length alone, and does not say which.
         (_, Held::Twice) => Confidence::Probable,
         (Held::Once, _) | (_, Held::Once) => return RuleResult::Waiting("a second sample is awaited".to_owned()),

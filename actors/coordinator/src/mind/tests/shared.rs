@@ -149,8 +149,8 @@ fn what_was_only_observed_is_taken_up_when_the_mode_becomes_act() {
 }
 
 #[test]
-fn the_end_of_a_verification_without_answers_does_not_say_worse() {
-    for (answers, breaker) in [(false, false), (true, true)] {
+fn a_verification_that_ends_worse_or_without_answers_opens_the_breaker() {
+    for answers in [false, true] {
         let mut rig = until_planned();
         end(&mut rig, PlanEnd::Done);
         rig.view.pods[0] = pod("c", "node1", Some(170 * MI));
@@ -163,14 +163,14 @@ fn the_end_of_a_verification_without_answers_does_not_say_worse() {
         }
         rig.pass(70);
         assert_eq!(rig.phases()[0].1, IncidentPhase::Escalated);
-        assert_eq!(rig.mind.breaker_until.is_some(), breaker, "{:#?}", rig.view.incidents[0].status.ladder);
+        assert!(rig.mind.breaker_until.is_some(), "{:#?}", rig.view.incidents[0].status.ladder);
         // A new leader finds the breaker where the old one left it.
         let mut next = acting();
         next.now = rig.now;
         next.view = rig.view.clone();
         next.mind = CoordinatorMind::new(Arc::clone(&rig.mind.config));
         next.pass(2);
-        assert_eq!(next.mind.breaker_until.is_some_and(|until| until > next.now.mono), breaker);
+        assert!(next.mind.breaker_until.is_some_and(|until| until > next.now.mono));
     }
 }
 
