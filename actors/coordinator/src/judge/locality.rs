@@ -17,7 +17,7 @@ const SETTLED: Duration = Duration::from_secs(6);
 const SILENT: Duration = Duration::from_secs(60);
 /// Until something has failed for this long, it is not named while others that see something fail, or are asked to look into
 /// it, have not settled: which end is to blame, or whether it is more than a pair, would go by who reports first.
-const HELD: Duration = Duration::from_secs(15);
+const HELD: Duration = Duration::from_secs(10);
 /// What would make a broken pair that stands a fault of its other end must have failed for this long: packets that were lost
 /// in one moment are deferred until a few rounds have answered.
 const WIDER: Duration = Duration::from_secs(30);
