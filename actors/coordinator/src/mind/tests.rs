@@ -14,6 +14,7 @@ mod aside;
 mod breaker;
 mod leftover;
 mod locality;
+mod memory;
 mod orders;
 mod pairs;
 mod rest;

@@ -11,7 +11,7 @@ use nameward_messages::RequestId;
 
 pub(super) const MI: u64 = 1 << 20;
 
-fn key(name: &str) -> ObjectKey {
+pub(super) fn key(name: &str) -> ObjectKey {
     ObjectKey::new("kube-system", name)
 }
 
@@ -36,7 +36,7 @@ pub(super) fn pod(name: &str, node: &str, limit: Option<u64>) -> DnsPodView {
     }
 }
 
-fn workload(limit: u64) -> WorkloadView {
+pub(super) fn workload(limit: u64) -> WorkloadView {
     WorkloadView { memory_limit: Some(limit), ..crate::testing::workload() }
 }
 
@@ -198,6 +198,19 @@ fn a_remedy_that_is_refused_for_ten_minutes_calls_a_person_once_and_is_still_tri
 }
 
 #[test]
+fn an_hour_whose_budget_is_spent_calls_a_person_at_once_and_a_short_wait_does_not() {
+    for (left, called) in [(Duration::from_secs(300), 0), (Duration::from_secs(1800), 1)] {
+        let mut rig = until_planned();
+        let incident = rig.view.incidents[0].name.clone();
+        let tells = SharedRemedyTells::Ended { incident, end: PlanEnd::Refused, retry_after: left };
+        rig.tell(Input::Shared(tells));
+        rig.pass(5);
+        assert_eq!(rig.events("DnsNeedsAPerson"), called, "{left:?}");
+        assert_eq!(rig.phases(), [(Cause::CorednsUdpDead, IncidentPhase::Open)], "it is tried all the same");
+    }
+}
+
+#[test]
 fn the_word_of_an_act_that_was_lost_does_not_cost_its_verification() {
     let mut rig = until_planned();
     // The executor's record reached the API server; what it told was dropped from a full inbox.
@@ -265,42 +278,6 @@ fn a_raise_lowers_no_pod_and_answers_the_kills_before_it() {
     rig.view.pods[1].containers[0].oom_killed_at = Some(rig.now.wall);
     rig.pass(40);
     assert_eq!(resized(plans(&rig)[1]).1, 680 * MI);
-}
-
-#[test]
-fn kills_since_the_last_raise_count_however_far_the_clocks_of_the_machines_are_apart() {
-    let mut rig = acting();
-    let killed = |rig: &mut Rig, pod: usize, limit| {
-        rig.view.pods[pod].containers[0].memory_limit = Some(limit);
-        rig.view.pods[pod].containers[0].oom_killed_at = Some(rig.now.wall);
-    };
-    rig.pass(60);
-    killed(&mut rig, 0, 170 * MI);
-    rig.pass(40);
-    assert_eq!(plans(&rig).len(), 1);
-    // Raised by a coordinator whose clock is ten minutes ahead of the kubelet's.
-    let record = RemedyRecord {
-        kind: RemedyKind::RaiseMemory,
-        subject: Subject::object(SubjectKind::Deployment, &key("coredns")),
-        mode: Mode::Act,
-        outcome: RemedyOutcome::Done,
-        detail: "raised".into(),
-        at: rig.now.wall + Duration::from_secs(600),
-    };
-    rig.view.incidents[0].status.ladder.push(record);
-    rig.view.incidents[0].status.phase = IncidentPhase::Resolved;
-    rig.view.workload = Some(workload(340 * MI));
-    rig.mind = CoordinatorMind::new(Arc::clone(&rig.mind.config));
-    rig.tell(Input::KillSwitch(KillSwitch::Off));
-    rig.pass(30);
-    // This one may be of the time before the raise.
-    killed(&mut rig, 0, 340 * MI);
-    rig.pass(100);
-    assert_eq!(plans(&rig).len(), 1);
-    // This one cannot be.
-    killed(&mut rig, 1, 340 * MI);
-    rig.pass(40);
-    assert_eq!(plans(&rig).len(), 2);
 }
 
 #[test]
