@@ -142,9 +142,12 @@ impl Cluster {
             let machinery = Machinery::start(&api, settings, processes.clone());
             processes.events.set(machinery.events()).unwrap();
             // Which way is asked first depends on where ready CoreDNS pods are: all of them are, before anybody asks.
-            while !settled(&api, plan.replicas) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            let settles = async {
+                while !settled(&api, plan.replicas) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, settles).await.expect("the cluster settles");
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let server = api.clone();
