@@ -1,7 +1,7 @@
 //! What several tests begin with.
 
 use nameward_messages::ObjectKey;
-use nameward_messages::cluster_view::{WorkloadKind, WorkloadView};
+use nameward_messages::cluster_view::{DnsPodView, WorkloadKind, WorkloadView};
 
 /// CoreDNS as a Deployment of two, both ready, without a memory limit; nobody else's.
 pub(crate) fn workload() -> WorkloadView {
@@ -21,5 +21,21 @@ pub(crate) fn workload() -> WorkloadView {
         paused: false,
         memory_owner: None,
         replicas_owner: None,
+    }
+}
+
+/// A CoreDNS pod that runs and is ready; its name is its uid, and nothing is known of its containers.
+pub(crate) fn pod(name: &str, node: &str) -> DnsPodView {
+    DnsPodView {
+        uid: name.into(),
+        key: ObjectKey::new("kube-system", name),
+        resource_version: "1".into(),
+        node: Some(node.into()),
+        phase: "Running".into(),
+        ready: true,
+        terminating: false,
+        created_at: None,
+        owner: None,
+        containers: vec![],
     }
 }

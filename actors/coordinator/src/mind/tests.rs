@@ -227,18 +227,7 @@ fn a_silent_or_unvouching_agent_neither_opens_nor_resolves() {
 }
 
 fn on_node2(key: &ObjectKey, uid: &PodUid) -> DnsPodView {
-    DnsPodView {
-        uid: uid.clone(),
-        key: key.clone(),
-        resource_version: "1".into(),
-        node: Some("node2".into()),
-        phase: "Running".into(),
-        ready: true,
-        terminating: false,
-        created_at: None,
-        owner: None,
-        containers: vec![],
-    }
+    DnsPodView { uid: uid.clone(), key: key.clone(), ..crate::testing::pod("", "node2") }
 }
 
 #[test]

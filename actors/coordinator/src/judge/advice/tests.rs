@@ -51,18 +51,7 @@ fn key(name: &str) -> ObjectKey {
 }
 
 fn view() -> ClusterView {
-    let pod = |name: &str, node: &str| DnsPodView {
-        uid: name.into(),
-        key: key(name),
-        resource_version: "1".into(),
-        node: Some(node.into()),
-        phase: "Running".into(),
-        ready: true,
-        terminating: false,
-        created_at: None,
-        owner: None,
-        containers: vec![],
-    };
+    let pod = |name: &str, node: &str| DnsPodView { key: key(name), ..crate::testing::pod(name, node) };
     let endpoint = |name: &str, node: &str, last| DnsPod {
         uid: name.into(),
         key: key(name),

@@ -1,6 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use nameward_messages::ObjectKey;
 use nameward_messages::cluster_view::DnsPodView;
 use nameward_messages::report::MatrixRow;
 
@@ -42,18 +41,7 @@ fn rows(uid: &str, says: Says) -> Vec<MatrixRow> {
 }
 
 fn pod(uid: &str, ready: bool) -> DnsPodView {
-    DnsPodView {
-        uid: uid.into(),
-        key: ObjectKey::new("kube-system", uid),
-        resource_version: "1".into(),
-        node: Some("node1".into()),
-        phase: "Running".into(),
-        ready,
-        terminating: false,
-        created_at: None,
-        owner: None,
-        containers: vec![],
-    }
+    DnsPodView { ready, ..crate::testing::pod(uid, "node1") }
 }
 
 /// `says[n]`: what node n+1 says of the suspect `a` and of the other pod `b`; `None`: no answer.

@@ -87,18 +87,7 @@ fn what_ran_once_ends_or_is_deleted_is_not_pending() {
 
 /// Two nodes; so many replicas on node1, one on node2 if `spread`; node2 cannot reach those of node1, which is sick.
 fn crowded(replicas: u8, spread: bool, sick: bool) -> (ClusterView, Claims) {
-    let pod = |name: String, node: &str| DnsPodView {
-        uid: PodUid::from(name.as_str()),
-        key: ObjectKey::new("kube-system", name.as_str()),
-        resource_version: "1".into(),
-        node: Some(node.into()),
-        phase: "Running".into(),
-        ready: true,
-        terminating: false,
-        created_at: None,
-        owner: None,
-        containers: Vec::new(),
-    };
+    let pod = |name: String, node: &str| crate::testing::pod(&name, node);
     let pods: Vec<DnsPodView> = (0..replicas)
         .map(|n| pod(format!("coredns-{n}"), "node1"))
         .chain(spread.then(|| pod("coredns-z".into(), "node2")))

@@ -48,15 +48,7 @@ fn a_coredns_without_a_disruption_budget_is_told_of_once_with_the_command() {
     let mut rig = rig(2);
     let pod = |n: usize| DnsPodView {
         uid: format!("u{n}").as_str().into(),
-        key: ObjectKey::new("kube-system", format!("coredns-{n}")),
-        resource_version: "1".into(),
-        node: Some(NodeName(format!("node{n}"))),
-        phase: "Running".into(),
-        ready: true,
-        terminating: false,
-        created_at: None,
-        owner: None,
-        containers: vec![],
+        ..crate::testing::pod(&format!("coredns-{n}"), &format!("node{n}"))
     };
     let budget = |name: &str| BudgetView {
         key: ObjectKey::new("kube-system", name),

@@ -31,18 +31,7 @@ pub(super) fn cluster() -> Rig {
 }
 
 fn dns_pod(name: &str, node: &str) -> DnsPodView {
-    DnsPodView {
-        uid: name.into(),
-        key: ObjectKey::new("kube-system", name),
-        resource_version: "1".into(),
-        node: Some(node.into()),
-        phase: "Running".into(),
-        ready: true,
-        terminating: false,
-        created_at: None,
-        owner: None,
-        containers: vec![],
-    }
+    crate::testing::pod(name, node)
 }
 
 pub(super) fn rows(pod: &str, udp: bool) -> Vec<MatrixRow> {

@@ -17,15 +17,6 @@ pub(super) fn key(name: &str) -> ObjectKey {
 
 pub(super) fn pod(name: &str, node: &str, limit: Option<u64>) -> DnsPodView {
     DnsPodView {
-        uid: name.into(),
-        key: key(name),
-        resource_version: "1".into(),
-        node: Some(node.into()),
-        phase: "Running".into(),
-        ready: true,
-        terminating: false,
-        created_at: None,
-        owner: None,
         containers: vec![DnsContainerView {
             name: "coredns".into(),
             memory_limit: limit,
@@ -33,6 +24,7 @@ pub(super) fn pod(name: &str, node: &str, limit: Option<u64>) -> DnsPodView {
             restarts: 0,
             oom_killed_at: None,
         }],
+        ..crate::testing::pod(name, node)
     }
 }
 
