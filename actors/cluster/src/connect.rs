@@ -25,7 +25,7 @@ use crate::calls::Cluster;
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The file cannot be read.
-    #[error("cannot read the kubeconfig {path}; correct {setting}")]
+    #[error("cannot read the kubeconfig {path}; correct it, or name another ({setting})")]
     Unreadable {
         /// Which file.
         path: String,
@@ -36,7 +36,7 @@ pub enum ConnectError {
     },
     /// The file is not a kubeconfig, or what it refers to is missing.
     #[error(
-        "the kubeconfig {path} cannot be used (context {context:?}); correct the file, or name another by {setting}"
+        "the kubeconfig {path} cannot be used (context {context:?}); correct the file, or name another ({setting})"
     )]
     Broken {
         /// Which file.
@@ -49,7 +49,9 @@ pub enum ConnectError {
         source: kube::config::KubeconfigError,
     },
     /// The context is not in the file.
-    #[error("the kubeconfig {path} has no context {context:?} (it has: {known}); correct kubernetes.context")]
+    #[error(
+        "the kubeconfig {path} has no context {context:?} (it has: {known}); name one of them (--context, or kubernetes.context)"
+    )]
     UnknownContext {
         /// Which file.
         path: String,

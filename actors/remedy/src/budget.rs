@@ -68,10 +68,15 @@ impl Budget {
         self.spend_at(now, kind, subject, now.wall);
     }
 
-    /// Counts one try whose intent was written at `at`, which its records carry.
+    /// Counts one try that starts now, and whose intent was written at `at`, which its records carry. A try that seems to be the
+    /// same may be another leader's of long ago, whose clock was ahead: what is done now counts from now.
     pub fn spend_at(&mut self, now: Now, kind: RemedyKind, subject: &Subject, at: Timestamp) {
-        self.note(now, kind, subject, at);
+        self.note_aged(now, kind, subject, at, Duration::ZERO);
         self.made(kind, subject, at);
+        let now_ms = millis(now.mono.0);
+        for tried in self.tries.iter_mut().filter(|tried| tried.is(kind, subject, at)) {
+            tried.mono_ms = tried.mono_ms.max(now_ms);
+        }
     }
 
     /// More than its intent is known.
@@ -140,11 +145,6 @@ impl Budget {
     fn note_read(&mut self, now: Now, kind: RemedyKind, subject: &Subject, at: Timestamp, trust: Option<Duration>) {
         let said = Duration::try_from(now.wall.duration_since(at)).unwrap_or_default();
         let age = trust.map_or(Duration::ZERO, |differ| said.saturating_sub(differ));
-        self.note_aged(now, kind, subject, at, age);
-    }
-
-    fn note(&mut self, now: Now, kind: RemedyKind, subject: &Subject, at: Timestamp) {
-        let age = Duration::try_from(now.wall.duration_since(at)).unwrap_or_default();
         self.note_aged(now, kind, subject, at, age);
     }
 
@@ -253,6 +253,16 @@ mod tests {
         }
     }
 
+    /// Found by virtual time: the clock of the leader before was four minutes ahead, and its try on the same pod failed.
+    #[test]
+    fn what_is_done_now_counts_from_now_whatever_another_clock_has_said() {
+        let mut budget = Budget::default();
+        budget.learn(at(1000), &[intended(RemedyKind::EvictPod, &pod("a"), at(1321).wall)]);
+        assert_eq!(budget.forbids(at(1321), LIMITS, RemedyKind::EvictPod, &pod("a")), None);
+        budget.spend(at(1321), RemedyKind::EvictPod, &pod("a"));
+        assert!(budget.forbids(at(1391), LIMITS, RemedyKind::EvictPod, &pod("b")).is_some());
+    }
+
     /// Found by virtual time: the leader's clock was ten minutes behind that of its successor.
     #[test]
     fn a_leader_whose_clock_was_behind_has_not_acted_long_ago() {
@@ -321,9 +331,9 @@ mod tests {
         let mut budget = Budget::default();
         let now = at(20);
         let ago = |s: i64| now.wall.checked_sub(jiff::SignedDuration::from_secs(s)).unwrap();
-        budget.note(now, RemedyKind::EvictPod, &pod("old"), ago(400));
+        budget.note_read(now, RemedyKind::EvictPod, &pod("old"), ago(400), Some(Duration::ZERO));
         assert_eq!(budget.forbids(now, LIMITS, RemedyKind::EvictPod, &pod("b")), None);
-        budget.note(now, RemedyKind::EvictPod, &pod("late"), ago(100));
+        budget.note_read(now, RemedyKind::EvictPod, &pod("late"), ago(100), Some(Duration::ZERO));
         assert_eq!(
             budget.forbids(now, LIMITS, RemedyKind::EvictPod, &pod("b")),
             Some(Spent::Spacing(Duration::from_secs(200)))

@@ -40,6 +40,8 @@ pub(crate) struct AgentObject {
     /// When a report was last written, and when one was that vouched.
     pub(crate) written: Option<Mono>,
     pub(crate) vouched: Option<Mono>,
+    /// Since when its reports have not vouched; `None` while they do.
+    pub(crate) doubts: Option<Mono>,
 }
 
 /// A `DnsIncident`.

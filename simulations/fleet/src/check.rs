@@ -114,8 +114,17 @@ pub(crate) struct Act {
 struct Asked {
     at: Mono,
     nodes: BTreeSet<usize>,
-    /// When each node answered, and whether it vouched for itself then.
-    answers: BTreeMap<usize, (Mono, bool, RequestAnswer)>,
+    /// What each node answered.
+    answers: BTreeMap<usize, Said>,
+}
+
+/// What a node answered to a question: once, unless it lies.
+#[derive(Clone, Debug)]
+struct Said {
+    /// Whether it vouched for itself when it answered first.
+    vouches: bool,
+    /// Its last words, the newest at the end.
+    words: Vec<(Mono, RequestAnswer)>,
 }
 
 /// An act that was carried out.

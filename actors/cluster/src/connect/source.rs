@@ -8,6 +8,9 @@ use nameward_config::settings::Kubernetes;
 
 use super::ConnectError;
 
+/// How a file is named.
+const BY_NAME: &str = "--kubeconfig, or kubernetes.kubeconfig";
+
 /// A configuration and where it was found.
 pub(super) struct Source {
     pub(super) config: Config,
@@ -17,7 +20,7 @@ pub(super) struct Source {
 pub(super) async fn load(settings: &Kubernetes) -> Result<Source, ConnectError> {
     if !settings.kubeconfig.is_empty() {
         let file = PathBuf::from(&settings.kubeconfig);
-        return from_files(&[file], &settings.context, "kubernetes.kubeconfig").await;
+        return from_files(&[file], &settings.context, BY_NAME).await;
     }
     let account = Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token");
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && account.exists() {
@@ -36,7 +39,7 @@ pub(super) async fn load(settings: &Kubernetes) -> Result<Source, ConnectError> 
     }
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("~"), PathBuf::from).join(".kube/config");
     if home.exists() {
-        return from_files(&[home], &settings.context, "kubernetes.kubeconfig").await;
+        return from_files(&[home], &settings.context, BY_NAME).await;
     }
     Err(ConnectError::Nothing { home: home.display().to_string() })
 }

@@ -73,8 +73,8 @@ pub(super) struct Active {
     pub(super) act: Option<(RemedyKind, bool)>,
     /// CoreDNS pods that were good before the act; `None` when another leader or an earlier life acted.
     pub(super) good_before: Option<u32>,
-    /// CoreDNS pods that were good after it, by the last question that the majority answered.
-    pub(super) good_after: Option<u32>,
+    /// CoreDNS pods that were good after it, by the last question that the majority answered, and when that was.
+    pub(super) good_after: Option<(u32, Mono)>,
 }
 
 impl Active {

@@ -18,6 +18,8 @@ use crate::judge::claims::replaced;
 
 /// Time between two questions.
 const ASK_EVERY: Duration = Duration::from_secs(5);
+/// An answer older than this says nothing of the end of a verification.
+const LATELY: Duration = Duration::from_secs(30);
 /// After an act that made things worse, shared remedies rest.
 const BREAKER: Duration = nameward_config::ceilings::BREAKER;
 /// How the ladder says so: the breaker is found again by it.
@@ -53,7 +55,7 @@ impl CoordinatorMind {
             answered = now.mono >= asking.until || heard.len() == asking.nodes.len();
             // Nodes that have not answered yet do not say that a pod is bad.
             if answered && heard.len() * 2 > asking.nodes.len() {
-                good_after = Some(good);
+                good_after = Some((good, now.mono));
             }
             let gone = !view.pods.iter().any(|p| Some(&p.uid) == incident.spec.subject.uid.as_ref());
             if kind == RemedyKind::AddReplica {
@@ -72,7 +74,8 @@ impl CoordinatorMind {
         }
         if now.mono >= until {
             let before = active.good_before.unwrap_or_else(|| self.good_at_most(view, &incident, kind));
-            // Where the majority said nothing since the act, nobody knows that it did no harm.
+            // Where the majority said nothing lately, nobody knows that it did no harm: right after the act it may not show yet.
+            let good_after = good_after.filter(|(_, at)| now.mono.since(*at) <= LATELY).map(|(good, _)| good);
             let worse = good_after.unwrap_or(0) < before;
             let known = active.good_before.is_some() && good_after.is_some();
             let worse = worse.then_some(if known { WORSE } else { PERHAPS_WORSE });

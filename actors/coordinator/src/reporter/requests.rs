@@ -1,4 +1,5 @@
-//! The coordinator's questions: each is asked once and answered once.
+//! The coordinator's questions: each is asked once and answered once. A path that fails is asked a second time before it counts
+//! as failing, as a resolver would: of lost datagrams there are enough in a cluster to make a witness of an honest node.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -38,7 +39,20 @@ struct Open {
     order: RequestOrder,
     seen_at: Mono,
     deadline: Mono,
-    asked: bool,
+    stage: Stage,
+}
+
+/// How far a question is.
+#[derive(Debug)]
+enum Stage {
+    /// Not asked yet.
+    New,
+    /// Every path is being asked.
+    Asked,
+    /// These were found; what failed is to be asked again.
+    Doubted(Vec<Observation>),
+    /// These were found; what failed is being asked again.
+    AskedAgain(Vec<Observation>),
 }
 
 impl Requests {
@@ -55,7 +69,7 @@ impl Requests {
                 self.seen.pop_front();
             }
             let deadline = now.mono + Duration::from_secs(u64::from(order.within_s));
-            self.open.push(Open { order: order.clone(), seen_at: now.mono, deadline, asked: false });
+            self.open.push(Open { order: order.clone(), seen_at: now.mono, deadline, stage: Stage::New });
         }
     }
 
@@ -64,13 +78,24 @@ impl Requests {
         self.open.retain(|open| now.mono < open.deadline);
         let mut requests = Vec::new();
         for open in &mut self.open {
+            if let Stage::Doubted(found) = &mut open.stage {
+                let again =
+                    |o: &Observation| ProbeItem { path: o.path.clone(), port: o.port, purpose: o.purpose.clone() };
+                let items = found.iter().filter(|o| failed(o)).map(again).collect();
+                open.stage = Stage::AskedAgain(std::mem::take(found));
+                requests.push(ProbeRequest { id: open.order.id.clone(), items, deadline: open.deadline });
+                continue;
+            }
+            if !matches!(open.stage, Stage::New) {
+                continue;
+            }
             let known = open.order.pods.iter().take(PODS).all(|uid| targets.pods.iter().any(|pod| pod.uid == *uid));
-            if open.asked || (!known && now.mono.since(open.seen_at) < WAIT_FOR_POD) {
+            if !known && now.mono.since(open.seen_at) < WAIT_FOR_POD {
                 continue;
             }
             let chosen = rotate(vantages, self.rotation);
             self.rotation = self.rotation.wrapping_add(VANTAGES);
-            open.asked = true;
+            open.stage = Stage::Asked;
             let items = items(&open.order, targets, &chosen);
             requests.push(ProbeRequest { id: open.order.id.clone(), items, deadline: open.deadline });
         }
@@ -79,12 +104,25 @@ impl Requests {
 
     /// Takes what the prober found.
     pub(super) fn answered(&mut self, now: Now, answer: &ProbeAnswer) {
-        let Some(place) = self.open.iter().position(|open| open.asked && open.order.id == answer.id) else { return };
-        let open = self.open.remove(place);
+        let Some(place) = self.open.iter().position(|open| open.order.id == answer.id) else { return };
+        let mut open = self.open.remove(place);
         if now.mono > open.deadline {
             return;
         }
-        self.answers.push_back(RequestAnswer { id: answer.id.clone(), rows: rows(&answer.observations) });
+        let found = match open.stage {
+            Stage::Asked if answer.observations.iter().any(failed) => {
+                open.stage = Stage::Doubted(answer.observations.clone());
+                self.open.insert(place, open);
+                return;
+            }
+            Stage::Asked => answer.observations.clone(),
+            Stage::AskedAgain(first) => second_look(first, &answer.observations),
+            Stage::New | Stage::Doubted(_) => {
+                self.open.insert(place, open);
+                return;
+            }
+        };
+        self.answers.push_back(RequestAnswer { id: answer.id.clone(), rows: rows(&found) });
         while self.answers.len() > AT_ONCE {
             self.answers.pop_front();
         }
@@ -109,8 +147,26 @@ impl Requests {
 
     /// When something is to be done without being told anything.
     pub(super) fn next(&self) -> Option<Mono> {
-        self.open.iter().map(|o| if o.asked { o.deadline } else { (o.seen_at + WAIT_FOR_POD).min(o.deadline) }).min()
+        let next = |open: &Open| match open.stage {
+            Stage::New => (open.seen_at + WAIT_FOR_POD).min(open.deadline),
+            Stage::Doubted(_) => open.seen_at,
+            Stage::Asked | Stage::AskedAgain(_) => open.deadline,
+        };
+        self.open.iter().map(next).min()
     }
+}
+
+fn failed(observation: &Observation) -> bool {
+    observation.outcome.good() == Some(false)
+}
+
+/// What was found, with the second answer in the place of a first that failed. What was not asked again, or not answered, is
+/// not known.
+fn second_look(first: Vec<Observation>, second: &[Observation]) -> Vec<Observation> {
+    let again = |o: Observation| {
+        if failed(&o) { second.iter().find(|found| found.path == o.path).cloned() } else { Some(o) }
+    };
+    first.into_iter().filter_map(again).collect()
 }
 
 /// At most [`VANTAGES`], beginning with another one each time.

@@ -295,6 +295,11 @@ fn a_question_is_asked_from_the_host_and_eight_pods_answered_once_and_at_once() 
     assert_eq!((port(Transport::Udp), port(Transport::Tcp)), (5353, 53));
     let (before, told) = (rig.writes.len(), rig.now.mono);
     rig.tell(Input::Answer(answer(&asked[0], rig.now)));
+    // What failed is asked again before anything is said.
+    let again = probes(&rig).remove(1);
+    assert_eq!((again.id.clone(), again.items.len(), rig.writes.len()), (asked[0].id.clone(), 9, before));
+    assert!(again.items.iter().all(|i| i.path.transport == Transport::Udp && i.port == 5353));
+    rig.tell(Input::Answer(answer(&again, rig.now)));
     assert_eq!((rig.writes.len(), rig.writes.last().unwrap().0), (before + 1, told));
     let rows = &rig.last().answers[0].rows;
     let udp: Vec<(u32, u32)> = rows.iter().filter(|r| r.transport == Transport::Udp).map(|r| (r.good, r.bad)).collect();
@@ -303,12 +308,38 @@ fn a_question_is_asked_from_the_host_and_eight_pods_answered_once_and_at_once() 
     rig.tell(Input::Orders(order("q1", &["u1"])));
     rig.tell(Input::Answer(answer(&asked[0], rig.now)));
     rig.pass(Duration::from_secs(20));
-    assert_eq!((probes(&rig).len(), rig.writes.len()), (1, before + 1));
+    assert_eq!((probes(&rig).len(), rig.writes.len()), (2, before + 1));
     // The next question is asked from other pods.
     rig.tell(Input::Orders(order("q2", &["u1"])));
     let vantages =
         |r: &ProbeRequest| r.items.iter().map(|i| i.path.vantage.clone()).collect::<std::collections::BTreeSet<_>>();
-    assert_ne!(vantages(&probes(&rig)[1]), vantages(&asked[0]));
+    assert_ne!(vantages(&probes(&rig)[2]), vantages(&asked[0]));
+}
+
+#[test]
+fn a_datagram_that_is_lost_once_makes_no_witness() {
+    let mut rig = rig();
+    rig.matrix(3, 0);
+    with_pods(&mut rig, 2);
+    rig.pass(Duration::from_secs(60));
+    rig.tell(Input::Orders(order("q1", &["u1"])));
+    rig.tell(Input::Answer(answer(&probes(&rig)[0], rig.now)));
+    let again = &probes(&rig)[1];
+    let mut found = Arc::unwrap_or_clone(answer(again, rig.now));
+    // The second time one path answers, one fails, and of the third nothing is heard.
+    found.observations[0].outcome = Outcome::Answered;
+    found.observations.truncate(2);
+    rig.tell(Input::Answer(Arc::new(found)));
+    let rows = &rig.last().answers[0].rows;
+    let of =
+        |transport| rows.iter().filter(|r| r.transport == transport).fold((0, 0), |n, r| (n.0 + r.good, n.1 + r.bad));
+    assert_eq!((of(Transport::Udp), of(Transport::Tcp)), ((1, 1), (3, 0)));
+    // A question whose second look comes to nothing is not answered at all.
+    rig.tell(Input::Orders(order("q2", &["u1"])));
+    rig.tell(Input::Answer(answer(&probes(&rig)[2], rig.now)));
+    rig.pass(Duration::from_secs(20));
+    rig.tell(Input::Answer(answer(&probes(&rig)[3], rig.now)));
+    assert!(rig.last().answers.is_empty());
 }
 
 #[test]
@@ -331,9 +362,10 @@ fn what_was_measured_while_the_agent_did_not_vouch_for_itself_is_never_said() {
         rig.pass(Duration::from_secs(20));
         assert!(rig.last().self_check && rig.last().answers.is_empty(), "{unwell_before}");
         // The next question is answered.
+        let before = probes(&rig).len();
         rig.tell(Input::Orders(order("q2", &["u1"])));
-        let asked = probes(&rig);
-        rig.tell(Input::Answer(answer(&asked[1], rig.now)));
+        rig.tell(Input::Answer(answer(&probes(&rig)[before], rig.now)));
+        rig.tell(Input::Answer(answer(&probes(&rig)[before + 1], rig.now)));
         assert_eq!(rig.last().answers.len(), 1);
     }
 }

@@ -70,24 +70,33 @@ pub(super) fn request(
     ProbeRequest { id, items, deadline }
 }
 
-/// Whether the subject's paths answer. A path that fails from the host too is not counted, unless the repair was the node's
-/// own; from a CoreDNS pod to itself nothing passes the link.
+/// Whether the subject's paths answer; from a CoreDNS pod to itself nothing passes the link. What a repair cannot have done is not
+/// counted: a server that the host loses, too (of a repair of the node itself as long as its host reaches another server), and the
+/// Service while such a server may be behind it.
 pub(super) fn sight(subject: &Subject, observations: &[Observation]) -> Sight {
     let of_pod = subject.kind == SubjectKind::Pod;
-    let key = |path: &PathKey| (path.target.clone(), path.transport);
-    let lost_from_host: BTreeSet<(Target, Transport)> = observations
-        .iter()
-        .filter(|o| o.path.vantage == Vantage::Host && o.outcome.good() == Some(false))
-        .map(|o| key(&o.path))
-        .collect();
+    let of_host = |good: bool| {
+        let seen =
+            observations.iter().filter(move |o| o.path.vantage == Vantage::Host && o.outcome.good() == Some(good));
+        seen.map(|o| (&o.path.target, o.path.transport))
+    };
+    let server = |target: &Target| matches!(target.kind, TargetKind::Pod { .. });
+    let host_reaches = |transport| of_host(true).any(|(target, over)| over == transport && server(target));
+    let lost: BTreeSet<(&Target, Transport)> =
+        of_host(false).filter(|(target, over)| of_pod || (server(target) && host_reaches(*over))).collect();
+    let excused = |path: &PathKey| {
+        lost.contains(&(&path.target, path.transport))
+            || (path.target.kind == TargetKind::Service
+                && lost.iter().any(|(target, over)| *over == path.transport && server(target)))
+    };
     let mut good = 0;
     for o in observations {
-        let from_subject = match &o.path.vantage {
-            Vantage::Pod { uid, .. } => !of_pod || subject.uid.as_ref() == Some(uid),
+        let (from_subject, on_host) = match &o.path.vantage {
+            Vantage::Pod { uid, .. } => (!of_pod || subject.uid.as_ref() == Some(uid), false),
             // A CoreDNS pod that is the subject must be reached from the host, too.
             Vantage::Host => match &o.path.target.kind {
-                TargetKind::Pod { uid, .. } => subject.uid.as_ref() == Some(uid),
-                _ => !of_pod,
+                TargetKind::Pod { uid, .. } => (subject.uid.as_ref() == Some(uid), true),
+                _ => (!of_pod, true),
             },
         };
         let to_itself = matches!((&o.path.vantage, &o.path.target.kind),
@@ -97,10 +106,89 @@ pub(super) fn sight(subject: &Subject, observations: &[Observation]) -> Sight {
         }
         match o.outcome.good() {
             Some(true) => good += 1,
-            Some(false) if of_pod && o.path.vantage != Vantage::Host && lost_from_host.contains(&key(&o.path)) => {}
+            Some(false) if excused(&o.path) && !(of_pod && on_host) => {}
             Some(false) => return Sight::Bad,
             None => {}
         }
     }
     if good > 0 { Sight::Good } else { Sight::Unclear }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use nameward_messages::NetnsCookie;
+    use nameward_messages::ObjectKey;
+    use nameward_messages::probe::Outcome;
+
+    use super::*;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey { namespace: "shop".into(), name: name.into() }
+    }
+
+    /// From `host` or a pod to `service` or a CoreDNS pod.
+    fn seen(from: &str, to: &str, transport: Transport, good: bool) -> Observation {
+        let vantage = match from {
+            "host" => Vantage::Host,
+            pod => Vantage::Pod { uid: pod.into(), key: key(pod), cookie: NetnsCookie(1) },
+        };
+        let (kind, last) = match to {
+            "service" => (TargetKind::Service, 10),
+            pod => (TargetKind::Pod { uid: pod.into(), key: key(pod), node: None }, pod.len()),
+        };
+        let target = Target { kind, ip: Ipv4Addr::new(10, 0, 0, u8::try_from(last).unwrap()).into() };
+        let path = PathKey { vantage, target, transport, question: QuestionKind::Internal };
+        Observation {
+            at: Mono::default(),
+            path,
+            port: 53,
+            outcome: if good { Outcome::Answered } else { Outcome::Timeout },
+            latency: Duration::from_millis(1),
+            connect: None,
+            purpose: Purpose::Verify { request: RequestId("r".into()) },
+        }
+    }
+
+    /// What is lost, of host and two pods to two servers and the Service.
+    fn look(subject: &Subject, lost: &[(&str, &str)]) -> Sight {
+        let mut all = Vec::new();
+        for from in ["host", "web", "shop"] {
+            for to in ["dns-a", "dns-bb", "service"] {
+                for transport in [Transport::Udp, Transport::Tcp] {
+                    all.push(seen(from, to, transport, !lost.contains(&(from, to))));
+                }
+            }
+        }
+        sight(subject, &all)
+    }
+
+    #[test]
+    fn what_a_repair_cannot_have_done_does_not_count_against_it() {
+        let (node, web) = (Subject::node(&"node-1".into()), Subject::pod(&key("web"), &"web".into()));
+        let gone = [("host", "dns-a"), ("web", "dns-a"), ("shop", "dns-a")];
+        for subject in [&node, &web] {
+            assert_eq!(look(subject, &[]), Sight::Good);
+            assert_eq!(look(subject, &[("web", "dns-a")]), Sight::Bad, "the host reaches it");
+            assert_eq!(look(subject, &gone), Sight::Good, "nobody reaches it");
+            assert_eq!(
+                look(subject, &[&gone[..], &[("web", "service")]].concat()),
+                Sight::Good,
+                "it is behind the Service"
+            );
+            assert_eq!(
+                look(subject, &[&gone[..], &[("web", "dns-bb")]].concat()),
+                Sight::Bad,
+                "the other one is there"
+            );
+            assert_eq!(look(subject, &[("web", "service")]), Sight::Bad);
+        }
+        let all = |from: &'static str| ["dns-a", "dns-bb", "service"].map(|to| (from, to));
+        let none: Vec<_> = ["host", "web", "shop"].into_iter().flat_map(all).collect();
+        assert_eq!(look(&node, &none), Sight::Bad, "its host reaches nobody either");
+        assert_eq!(look(&web, &none), Sight::Unclear, "that is not the pod's own");
+    }
 }

@@ -124,7 +124,9 @@ impl World {
         agent.version = version;
         agent.written = Some(self.now);
         if report.self_check {
-            agent.vouched = Some(self.now);
+            (agent.vouched, agent.doubts) = (Some(self.now), None);
+        } else {
+            agent.doubts.get_or_insert(self.now);
         }
         agent.report = Some(Arc::new(report));
         self.api.changes.push((self.now, Change::Agent(n)));

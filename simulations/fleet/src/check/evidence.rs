@@ -9,13 +9,15 @@ use nameward_messages::report::{NodeReport, RequestAnswer};
 use nameward_messages::targets::Transport;
 use nameward_messages::{Mono, PodUid};
 
-use super::{Act, Asked, Invariant};
+use super::{Act, Asked, Invariant, Said};
 use crate::world::World;
 
 /// Answers may be this old when the act is sent.
 const FRESH: Duration = Duration::from_secs(30);
 /// For the way of a report, and of a view.
 const WAY: Duration = Duration::from_secs(6);
+/// Words of a liar about one question that are remembered.
+const WORDS: usize = 4;
 /// Questions older than this are forgotten.
 const FORGET: Duration = Duration::from_secs(180);
 
@@ -28,8 +30,13 @@ impl World {
             // Where the guard is away the report does not tell.
             let unwell = self.agents[n].unwell && self.sabotage == crate::sabotage::Sabotage::AllVouch;
             // Whether it vouches counts when it says it first; a liar may say something else later, and that is its word then.
-            let word = asked.answers.entry(n).or_insert_with(|| (now, report.self_check && !unwell, answer.clone()));
-            word.2.clone_from(answer);
+            let vouches = report.self_check && !unwell;
+            let said = asked.answers.entry(n).or_insert_with(|| Said { vouches, words: Vec::new() });
+            if said.words.last().is_none_or(|(_, word)| word != answer) {
+                said.words.push((now, answer.clone()));
+                let over = said.words.len().saturating_sub(WORDS);
+                said.words.drain(..over);
+            }
         }
         self.note_alike(n, report);
     }
@@ -56,13 +63,18 @@ impl World {
             if act.sent.since(asked.at) > span || asked.at > act.sent {
                 continue;
             }
-            let counted = count(asked, pod, own, |vouches| vouches);
-            let (fail, good, by_own, namespaces) = counted;
-            // Any question whose answers carry the act will do; of those that do not, the one that comes nearest is told of.
-            let carries = fail >= need && by_own && namespaces >= 2 && good > 0;
-            if (carries, counted) > best {
-                best = (carries, counted);
-                unvouched = count(asked, pod, own, |_| true).0 - fail;
+            // A liar may have said something else when the act was decided: what stood a moment ago counts as well.
+            let words = asked.answers.values().flat_map(|said| said.words.iter().map(|(at, _)| *at));
+            let moments = words.filter(|at| *at <= act.sent && act.sent.since(*at) <= WAY + WAY);
+            for moment in moments.chain([act.sent]) {
+                let counted = count(asked, moment, pod, own, |vouches| vouches);
+                let (fail, good, by_own, namespaces) = counted;
+                // Any question whose answers carry the act will do; of those that do not, the one that comes nearest is told of.
+                let carries = fail >= need && by_own && namespaces >= 2 && good > 0;
+                if (carries, counted) > best {
+                    best = (carries, counted);
+                    unvouched = count(asked, moment, pod, own, |_| true).0 - fail;
+                }
             }
         }
         let (_, (fail, good, by_own, namespaces)) = best;
@@ -111,8 +123,8 @@ impl World {
             .iter()
             .filter(|agent| agent.vouched.is_some_and(|at| act.sent.since(at) <= span))
             .filter(|agent| {
-                let vouches = agent.report.as_ref().is_some_and(|report| report.self_check);
-                vouches || agent.vouched.is_some_and(|at| act.sent.since(at) <= Duration::from_secs(60))
+                // That it does not vouch any more takes its time to be seen.
+                agent.doubts.is_none_or(|since| act.sent.since(since) <= Duration::from_secs(60))
             })
             .count();
         let enough =
@@ -139,16 +151,21 @@ impl World {
     }
 }
 
-/// Nodes that see the pod fail, other pods that are good for the majority, whether its own node is among them, namespaces.
-fn count(asked: &Asked, pod: &PodUid, own: Option<usize>, counts: impl Fn(bool) -> bool) -> (usize, usize, bool, u32) {
+/// Nodes that saw the pod fail by what they had said then, other pods that were good for the majority, whether its own node is
+/// among them, namespaces.
+fn count(
+    asked: &Asked,
+    then: Mono,
+    pod: &PodUid,
+    own: Option<usize>,
+    counts: impl Fn(bool) -> bool,
+) -> (usize, usize, bool, u32) {
     let mut fail = 0;
     let mut namespaces = 0;
     let mut by_own = false;
     let mut good: BTreeMap<&PodUid, usize> = BTreeMap::new();
-    for (n, (_, vouches, answer)) in asked.answers.iter().filter(|(n, _)| asked.nodes.contains(*n)) {
-        if !counts(*vouches) {
-            continue;
-        }
+    for (n, said) in asked.answers.iter().filter(|(n, said)| asked.nodes.contains(*n) && counts(said.vouches)) {
+        let Some((_, answer)) = said.words.iter().rev().find(|(at, _)| *at <= then) else { continue };
         let (udp_good, udp_bad, host_bad, spaces, _) = seen(answer, pod);
         if udp_bad > 0 && udp_good == 0 {
             fail += 1;
