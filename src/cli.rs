@@ -110,7 +110,9 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  nameward check\n  nameward check --kubeconfig ~/.kube/config --context staging\n  \
-nameward check --allow-pods --from-node worker-3\n  nameward check --output json | jq .verdicts"
+nameward check --allow-pods --from-node worker-3\n  nameward check --output json | jq .verdicts\n\n\
+Exit status: 0 every path answers, 1 a path fails and was confirmed, 2 usage or configuration,\n\
+3 could not find out: no API, nothing to ask, or nothing is reached from outside."
 )]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
@@ -147,7 +149,7 @@ pub(crate) struct DiagnoseArgs {
     #[command(flatten)]
     pub(crate) cluster: Cluster,
     /// Tables for people or JSON for programs.
-    #[arg(long, value_enum, default_value = "text")]
+    #[arg(long, short, value_enum, default_value = "text")]
     pub(crate) output: Output,
 }
 
@@ -225,7 +227,7 @@ pub(crate) struct SimulateArgs {
     #[arg(long, conflicts_with = "watch")]
     pub(crate) again: bool,
     /// Timeline for people or JSON for programs, one object per scenario.
-    #[arg(long, value_enum, default_value = "text")]
+    #[arg(long, short, value_enum, default_value = "text")]
     pub(crate) output: Output,
 }
 
@@ -243,7 +245,7 @@ pub(crate) enum ConfigCommand {
         /// The file.
         file: PathBuf,
         /// Text or JSON.
-        #[arg(long, value_enum, default_value = "text")]
+        #[arg(long, short, value_enum, default_value = "text")]
         output: Output,
     },
     /// Print what would be in force: defaults, file and environment.

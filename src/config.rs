@@ -69,7 +69,12 @@ fn refused(file: &Path, problems: &Problems) -> Failure {
 
 /// The problems themselves.
 fn told(file: Option<&Path>, problems: &Problems) -> Failure {
-    let place = file.map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
+    let by_flag = problems.problems.iter().all(|p| p.place.starts_with("--"));
+    let place = match file {
+        _ if by_flag => "the command line".to_owned(),
+        Some(file) => file.display().to_string(),
+        None => "the environment".to_owned(),
+    };
     Failure::usage(format!("the configuration is bad, {} in {place}:\n{problems}", count(problems)))
 }
 
@@ -90,19 +95,29 @@ fn environment() -> Vec<(String, String)> {
 /// The configuration of a command, with the command line laid over file and environment.
 pub(crate) fn configure(cluster: &Cluster) -> Result<(Source, Config, Vec<String>), Failure> {
     let mut env = environment();
-    let mut lay_over = |name: &str, value: Option<String>| {
+    let mut flags = Vec::new();
+    let mut lay_over = |name: &'static str, flag: &'static str, value: Option<String>| {
         if let Some(value) = value {
             env.retain(|(n, _)| n != name);
             env.push((name.to_owned(), value));
+            flags.push((name, flag));
         }
     };
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
-    lay_over("NAMEWARD_KUBERNETES_KUBECONFIG", path(&cluster.kubeconfig));
-    lay_over("NAMEWARD_KUBERNETES_CONTEXT", cluster.context.clone());
-    lay_over("NAMEWARD_KUBERNETES_NAMESPACE", cluster.namespace.clone());
-    lay_over("NAMEWARD_DISCOVERY_UDP_PORT", cluster.udp_port.map(|p| p.to_string()));
-    lay_over("NAMEWARD_LOG_LEVEL", cluster.log_level.clone());
+    lay_over("NAMEWARD_KUBERNETES_KUBECONFIG", "--kubeconfig", path(&cluster.kubeconfig));
+    lay_over("NAMEWARD_KUBERNETES_CONTEXT", "--context", cluster.context.clone());
+    lay_over("NAMEWARD_KUBERNETES_NAMESPACE", "--namespace", cluster.namespace.clone());
+    lay_over("NAMEWARD_DISCOVERY_UDP_PORT", "--udp-port", cluster.udp_port.map(|p| p.to_string()));
+    lay_over("NAMEWARD_LOG_LEVEL", "--log-level", cluster.log_level.clone());
     let file = cluster.config.clone();
-    let (source, loaded) = Source::open(file.clone(), env).map_err(|p| told(file.as_deref(), &p))?;
+    let (source, loaded) = Source::open(file.clone(), env).map_err(|mut problems| {
+        // Whoever typed a flag knows of no variable.
+        for problem in &mut problems.problems {
+            if let Some((_, flag)) = flags.iter().find(|(name, _)| *name == problem.place) {
+                problem.place = (*flag).to_owned();
+            }
+        }
+        told(file.as_deref(), &problems)
+    })?;
     Ok((source, loaded.config, loaded.warnings))
 }

@@ -28,9 +28,12 @@ pub(crate) fn colours() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
-/// Columns of the terminal as people set them, or as most have them.
+/// Columns as people set them, else those of the terminal up to what is still easily read, else (a file, a pipe) 110.
 pub(crate) fn width() -> usize {
-    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|n| *n >= 40).unwrap_or(110)
+    let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal =
+        || terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0).min(140));
+    set.or_else(terminal).filter(|n| *n >= 40).unwrap_or(110)
 }
 
 /// A table without lines.

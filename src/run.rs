@@ -201,7 +201,7 @@ impl Reloading {
             tracing::warn!("{setting} changed: it takes effect when this process starts again");
         }
         tracing::info!(hash = %loaded.hash, "the configuration changed and is in force");
-        self.config = Arc::new(loaded.config);
+        self.config = Arc::new(in_force(&self.config, loaded.config));
         self.metrics.tell(MetricsInput::ConfigReload(ConfigReload::Ok { hash: loaded.hash }));
         fan_out(&self.reconfigure, Arc::clone(&self.config));
     }
@@ -223,4 +223,27 @@ fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(setting, differs)| differs.then_some(setting))
     .collect()
+}
+
+/// What the actors are told. The connection keeps its time-out: whoever judges by another one how long a call may last would take the
+/// Lease for safe while an act is still under way.
+fn in_force(old: &Config, new: Config) -> Config {
+    Config { kubernetes: old.kubernetes.clone(), ..new }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_out_that_the_connection_does_not_keep_is_told_to_nobody() {
+        let old = Config::default();
+        let mut new = Config::default();
+        new.kubernetes.call_timeout.0 = old.kubernetes.call_timeout.0 / 5;
+        new.remedy.mode = nameward_messages::remedy::Mode::Act;
+        assert_eq!(fixed(&old, &new), ["kubernetes"]);
+        let told = in_force(&old, new);
+        assert_eq!(told.kubernetes, old.kubernetes);
+        assert_eq!(told.remedy.mode, nameward_messages::remedy::Mode::Act);
+    }
 }

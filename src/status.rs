@@ -88,7 +88,7 @@ fn installed(error: CallError, server: &str) -> Failure {
             format!("{server} knows no NodeAgents: Nameward is not installed there (see its README, Install)")
         }
         Class::Forbidden => format!(
-            "what Nameward's agents report to {server} may not be read; this user needs get and list of nodeagents and \
+            "what Nameward's agents report to {server} may not be read; this user needs list of nodeagents and \
              dnsincidents in nameward.dev"
         ),
         _ => format!("what Nameward's agents report to {server} cannot be read"),

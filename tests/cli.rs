@@ -104,6 +104,9 @@ fn every_mistake_in_a_configuration_is_told_at_once() {
     ran(home.nameward(&["config", "check", "nowhere.toml"])).fails(2, &["nowhere.toml"]).says(&["No such file"]);
     home.write("syntax.toml", "[probe\n");
     ran(home.nameward(&["run", "--config", "syntax.toml"])).fails(2, &["syntax.toml:1:"]);
+    home.write("syntax.toml", "[log]\nlevl = \"info\"\n[probe\ninterval = \"5s\"\n");
+    let said = ran(home.nameward(&["config", "check", "syntax.toml"]));
+    said.fails(2, &["2 problems"]).says(&["syntax.toml:2:1: log.levl", "syntax.toml:3:"]);
 }
 
 #[test]
@@ -135,7 +138,8 @@ fn a_bad_variable_is_named_and_a_foreign_one_harms_nothing() {
 fn a_level_that_is_none_is_refused_before_anything_starts() {
     let home = Home::new();
     for command in ["run", "check", "status"] {
-        ran(home.nameward(&[command, "--log-level", "inof"])).fails(2, &["NAMEWARD_LOG_LEVEL", "`inof`"]);
+        ran(home.nameward(&[command, "--log-level", "inof"]))
+            .fails(2, &["the command line", "--log-level: ", "`inof`"]);
     }
 }
 
@@ -165,6 +169,17 @@ fn causes_are_listed_with_what_is_done_about_them() {
         assert!(one["runbook"].as_str().unwrap().ends_with(&format!("docs/runbooks/{cause}.md")), "{one}");
     }
     assert!(people.out.lines().all(|line| line.chars().count() <= 110), "{}", people.out);
+}
+
+#[test]
+fn on_a_narrow_terminal_the_causes_stand_one_below_the_other() {
+    let home = Home::new();
+    let mut command = home.nameward(&["diagnose", "--list-causes", "-o", "text"]);
+    command.env("COLUMNS", "60");
+    let said = ran(command).succeeds();
+    assert!(said.out.lines().any(|line| line == "coredns-udp-dead (F01a, coredns-pod; evict-pod)"), "{}", said.out);
+    let page = |line: &&str| line.contains("https://");
+    assert!(said.out.lines().filter(|line| !page(line)).all(|line| line.chars().count() <= 60), "{}", said.out);
 }
 
 #[test]

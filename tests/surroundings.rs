@@ -29,7 +29,7 @@ fn a_kubeconfig_that_cannot_be_used_is_named_with_the_next_step() {
     both_refuse(
         &home,
         &["--kubeconfig", "gone"],
-        &["kubeconfig gone", "No such file", "correct kubernetes.kubeconfig"],
+        &["kubeconfig gone", "No such file", "--kubeconfig, or kubernetes.kubeconfig"],
     );
     home.write("broken", "clusters: {");
     both_refuse(&home, &["--kubeconfig", "broken"], &["kubeconfig broken", "because: ", "line 1", "correct the file"]);
@@ -39,7 +39,7 @@ fn a_kubeconfig_that_cannot_be_used_is_named_with_the_next_step() {
     both_refuse(
         &home,
         &["--kubeconfig", text(&good), "--context", "prod"],
-        &["no context \"prod\"", "it has: lab", "kubernetes.context"],
+        &["no context \"prod\"", "it has: lab", "--context, or kubernetes.context"],
     );
 }
 

@@ -77,7 +77,7 @@ pub fn load(file: Option<&Path>, env: impl IntoIterator<Item = (String, String)>
                 problems: vec![Problem {
                     place: path.display().to_string(),
                     key: String::new(),
-                    what: format!("cannot be read: {error}. Give another file with --config"),
+                    what: format!("cannot be read: {error}"),
                 }],
             })?;
             load_text(&path.display().to_string(), &text, env)
@@ -103,7 +103,14 @@ pub fn load_text(name: &str, text: &str, env: impl IntoIterator<Item = (String, 
         .collect();
 
     let mut spans = BTreeMap::new();
-    walk(&root, document.get_ref(), "", &places, &mut spans, &mut problems);
+    // What stands after a line that is none may be read into a table that was not meant: what is before that line is judged alone.
+    match syntax.iter().map(|e| e.span().map_or(0, |s| s.start)).min() {
+        None => walk(&root, document.get_ref(), "", &places, &mut spans, &mut problems),
+        Some(at) => {
+            let before = text.get(..at).map_or("", |before| &before[..before.rfind('\n').map_or(0, |end| end + 1)]);
+            walk(&root, DeTable::parse_recoverable(before).0.get_ref(), "", &places, &mut spans, &mut problems);
+        }
+    }
     let Overlay { values, problems: env_problems, warnings } = env::read(&root, env);
     problems.extend(env_problems);
     if !syntax.is_empty() {

@@ -2,7 +2,7 @@
 
 use comfy_table::Table;
 use nameward_diagnosis::CauseInfo;
-use nameward_messages::verdict::Cause;
+use nameward_messages::verdict::{Cause, Scope};
 use serde::Serialize;
 
 use crate::cli::Output;
@@ -21,13 +21,19 @@ pub(super) fn runbook(cause: Cause) -> String {
 struct Listed {
     cause: &'static str,
     fault: &'static str,
-    scope: nameward_messages::verdict::Scope,
+    scope: Scope,
     says: &'static str,
     when: &'static str,
     remedy: Option<&'static str>,
     command: &'static str,
     worse: &'static [&'static str],
     runbook: String,
+}
+
+impl Listed {
+    fn named_when(&self) -> &'static str {
+        if self.when.is_empty() { self.says } else { self.when }
+    }
 }
 
 fn all() -> Vec<Listed> {
@@ -54,8 +60,35 @@ fn all() -> Vec<Listed> {
 pub(super) fn causes(form: Output) {
     match form {
         Output::Json => all().iter().for_each(output::json),
-        Output::Text => output::line(&table(&all(), output::width())),
+        Output::Text => {
+            let width = output::width();
+            output::line(&if width < NARROW { list(&all(), width) } else { table(&all(), width) });
+        }
     }
+}
+
+/// Below this many columns a table of five is no table any more.
+const NARROW: usize = 90;
+
+fn scope(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Pod => "pod",
+        Scope::CorednsPod => "coredns-pod",
+        Scope::Node => "node",
+        Scope::Cluster => "cluster",
+    }
+}
+
+/// One below the other.
+fn list(all: &[Listed], width: usize) -> String {
+    let mut text = String::new();
+    for one in all {
+        let remedy = one.remedy.unwrap_or("call-person");
+        text.push_str(&format!("{} ({}, {}; {remedy})\n", one.cause, one.fault, scope(one.scope)));
+        text.push_str(&super::text::folded("  ", one.named_when(), width).join("\n"));
+        text.push('\n');
+    }
+    format!("{text}\nEach has a page: {PAGES}CAUSE.md")
 }
 
 fn table(all: &[Listed], width: usize) -> String {
@@ -65,14 +98,7 @@ fn table(all: &[Listed], width: usize) -> String {
     table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
     table.set_header(["cause", "fault", "scope", "named when", "remedy"]);
     for one in all {
-        let scope = match one.scope {
-            nameward_messages::verdict::Scope::Pod => "pod",
-            nameward_messages::verdict::Scope::CorednsPod => "coredns-pod",
-            nameward_messages::verdict::Scope::Node => "node",
-            nameward_messages::verdict::Scope::Cluster => "cluster",
-        };
-        let when = if one.when.is_empty() { one.says } else { one.when };
-        table.add_row([one.cause, one.fault, scope, when, one.remedy.unwrap_or("call-person")]);
+        table.add_row([one.cause, one.fault, scope(one.scope), one.named_when(), one.remedy.unwrap_or("call-person")]);
     }
     let text = table.to_string();
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();

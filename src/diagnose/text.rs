@@ -223,7 +223,7 @@ fn sentence(report: &Report) -> String {
 }
 
 /// A long line, broken between words; what follows stands under its beginning.
-fn folded(head: &str, text: &str, width: usize) -> Vec<String> {
+pub(super) fn folded(head: &str, text: &str, width: usize) -> Vec<String> {
     let room = width.saturating_sub(4).max(40);
     let indent = head.chars().count().min(12);
     let mut lines = vec![head.trim_end_matches(' ').to_owned()];

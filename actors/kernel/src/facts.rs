@@ -134,6 +134,9 @@ pub struct Link {
     pub mtu: u32,
     /// Bridge port attributes, if it is one.
     pub port: Option<BridgePort>,
+    /// IFLA_BR_VLAN_FILTERING, if it is a bridge and says so.
+    #[serde(default)]
+    pub vlan_filtering: Option<bool>,
 }
 
 /// IFLA_BRPORT_*.

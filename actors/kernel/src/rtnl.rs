@@ -9,7 +9,9 @@ use futures::{Stream, TryStreamExt as _};
 use netlink_packet_core::ErrorMessage;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 
@@ -171,6 +173,7 @@ fn link(message: LinkMessage) -> Link {
                 for info in infos {
                     match info {
                         LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+                        LinkInfo::Data(InfoData::Bridge(data)) => link.vlan_filtering = vlan_filtering(&data),
                         LinkInfo::PortData(InfoPortData::BridgePort(port)) => link.port = Some(bridge_port(&port)),
                         _ => {}
                     }
@@ -180,6 +183,10 @@ fn link(message: LinkMessage) -> Link {
         }
     }
     link
+}
+
+fn vlan_filtering(attributes: &[InfoBridge]) -> Option<bool> {
+    attributes.iter().find_map(|a| if let InfoBridge::VlanFiltering(on) = a { Some(*on) } else { None })
 }
 
 fn bridge_port(attributes: &[InfoBridgePort]) -> BridgePort {

@@ -119,6 +119,27 @@ fn default_routes_come_back() {
     assert_eq!(printed(show), theirs);
 }
 
+/// Its MTU and its source would be gone after the repair, and after the undo as well.
+#[test]
+fn a_default_route_with_settings_of_its_own_is_left_alone() {
+    if !private::enter("a_default_route_with_settings_of_its_own_is_left_alone") {
+        return;
+    }
+    let bench = Bench::new();
+    let change = Change::DefaultRoute { place: bench.pod.clone(), link: bench.eth0(), gateway: [10, 244, 1, 1].into() };
+    for special in [
+        "via 10.244.1.250 mtu 1400",
+        "via 10.244.1.250 src 10.244.1.5",
+        "via 169.254.1.1 dev eth0 onlink",
+        "nexthop via 10.244.1.250 nexthop via 10.244.1.251",
+    ] {
+        private::run(&format!("ip -n pod route replace default {special}"));
+        assert!(matches!(bench.read(&change), Err(RepairError::Failed(_))), "{special}");
+        private::run("ip -n pod route del default");
+    }
+    assert_eq!(bench.read(&change), Ok(Image::Routes(vec![])));
+}
+
 #[test]
 fn links_come_up_and_go_onto_their_bridge() {
     if !private::enter("links_come_up_and_go_onto_their_bridge") {

@@ -27,7 +27,7 @@ pub enum RefusalReason {
     Rollout,
     /// A node is being drained, or a CoreDNS pod is terminating already.
     Drain,
-    /// Too short a time after the start or after a storm.
+    /// Too short a time after a start, a storm or a rollout.
     CoolDown,
     /// Too short a time after the last remedy.
     Spacing,

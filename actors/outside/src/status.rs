@@ -231,7 +231,9 @@ fn notes(read: &Read, leader: Option<&Leader>) -> Vec<String> {
     }
     match read.switch {
         Switch::On => notes.push("the kill switch is on: nothing is changed".to_owned()),
-        Switch::Unreadable => notes.push("the kill switch could not be read".to_owned()),
+        Switch::Unreadable => {
+            notes.push("the kill switch could not be read: it takes get of the ConfigMap nameward-policy".to_owned())
+        }
         Switch::Off => {}
     }
     if read.nodes.is_none() {

@@ -36,8 +36,9 @@ use crate::scenario::{Plane, Scenario};
 /// The hidden command.
 pub(crate) const SCENARIO: &str = "__scenario";
 
-/// How long the cluster may take to become healthy before the faults.
+/// How long the cluster may take to become healthy before the faults, and how much longer for each client pod of a node.
 const WARM_UP: Duration = Duration::from_secs(90);
+const WARM_UP_PER_POD: Duration = Duration::from_millis(1500);
 /// Time between two looks of the runner.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
 
@@ -162,6 +163,7 @@ async fn healthy(cluster: &mut Cluster, scenario: &Scenario) -> Result<(), Failu
     let began = Instant::now();
     let replicas = usize::try_from(scenario.topology.coredns.count())?;
     let nodes = scenario.topology.names();
+    let within = WARM_UP + WARM_UP_PER_POD * scenario.topology.clients_per_node;
     loop {
         let ready = all_healthy(&cluster.api, &nodes, replicas);
         // The runner's own eyes look last: a cluster that comes up is busy.
@@ -171,9 +173,9 @@ async fn healthy(cluster: &mut Cluster, scenario: &Scenario) -> Result<(), Failu
             Ok(()) if failing.is_empty() => return Ok(()),
             other => {
                 ended(cluster)?;
-                if began.elapsed() > WARM_UP {
+                if began.elapsed() > within {
                     let why = other.err().unwrap_or_else(|| format!("not answering: {}", failing.join(", ")));
-                    return Err(format!("the cluster did not become healthy within {WARM_UP:?}: {why}").into());
+                    return Err(format!("the cluster did not become healthy within {within:?}: {why}").into());
                 }
             }
         }

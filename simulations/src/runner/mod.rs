@@ -17,6 +17,7 @@ mod pages;
 mod parent;
 mod processes;
 mod repairs;
+mod repeats;
 mod rights;
 mod tools;
 mod witness;

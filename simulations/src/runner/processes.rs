@@ -15,6 +15,8 @@ use crate::lab::{LabError, Netns, cni_results, netns_folder, node_folder, sandbo
 
 /// Where a developer wants the processes' logs kept; else they go with the simulation.
 pub(super) const LOGS: &str = "NAMEWARD_SIMULATION_LOGS";
+/// Where a developer wants another build under test than the one that simulates: its path.
+const PROGRAM: &str = "NAMEWARD_SIMULATION_PROGRAM";
 /// Of the first process in a namespace; the second coordinator's is the next one.
 const METRICS: u16 = 9890;
 
@@ -86,7 +88,7 @@ impl Process {
         let log = logs.join(format!("{}-{home}.log", setup.scenario.replace('/', "-")));
         let out = File::create(&log).map_err(file(&log))?;
         let err = out.try_clone().map_err(file(&log))?;
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(std::env::var_os(PROGRAM).unwrap_or_else(|| "/proc/self/exe".into()));
         command.args(["run", "--role", role, "--config"]).arg(&config);
         if setup.panics {
             let actors: &[&str] = if setup.node.is_some() { &AGENT_ACTORS } else { &COORDINATOR_ACTORS };

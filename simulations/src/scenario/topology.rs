@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most nodes of a scenario's cluster.
 const NODES: u8 = 4;
+/// Most client pods on a node: with those of CoreDNS, more than the 110 that a kubelet starts if nobody says otherwise.
+const CLIENTS: u32 = 120;
 
 /// The simulated cluster: nodes `node1`, `node2`, …
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,11 +84,11 @@ impl Topology {
     pub(super) fn check(&self) -> Result<(), String> {
         if !(1..=NODES).contains(&self.nodes)
             || !(1..=4).contains(&self.coredns.count())
-            || !(1..=8).contains(&self.clients_per_node)
+            || !(1..=CLIENTS).contains(&self.clients_per_node)
             || !(1..=2).contains(&self.coordinators)
         {
             return Err(format!(
-                "topology: 1 to {NODES} nodes, 1 to 4 coredns, 1 to 8 clients_per_node and 1 or 2 coordinators"
+                "topology: 1 to {NODES} nodes, 1 to 4 coredns, 1 to {CLIENTS} clients_per_node and 1 or 2 coordinators"
             ));
         }
         if self.daemon_set && self.coredns != Replicas::Spread(u32::from(self.nodes)) {

@@ -201,7 +201,7 @@ impl fmt::Display for Doubt {
             }
             Self::PodNotListed => f.write_str("the pod is no CoreDNS pod any more"),
             Self::PodTerminating => f.write_str("the pod is terminating already"),
-            Self::Calm { left_s } => write!(f, "cool-down after the start or after a storm, {left_s} s left"),
+            Self::Calm { left_s } => write!(f, "cool-down after a start, a storm or a rollout, {left_s} s left"),
             Self::BreakerOpen { left_s } => {
                 write!(f, "the last act made things worse: shared remedies rest, {left_s} s left")
             }

@@ -54,7 +54,8 @@ pub fn judge(view: &View<'_>) -> RuleResult {
 /// The sysctls that keep the node from forwarding for its pods; `None`: not to be told.
 fn off(record: &EvidenceRecord, sample: &Sample) -> Option<Vec<String>> {
     let sysctls = sample.host.sysctls.value()?;
-    if sysctls.ip_forward? == 0 {
+    // Each device's own value is what counts (`IN_DEV_FORWARD()`); `ip_forward` is that of none, and sets all when it is written.
+    if sysctls.ip_forward? == 0 && !sysctls.forwarding.values().any(|on| *on != 0) {
         return Some(vec!["ip_forward".to_owned()]);
     }
     let mut devices: Vec<String> =

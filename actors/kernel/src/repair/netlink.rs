@@ -8,7 +8,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::{Handle, LinkBridgePort, LinkUnspec, RouteMessageBuilder};
 
@@ -75,7 +75,7 @@ pub(super) async fn routes(handle: &Handle) -> Result<Image, RepairError> {
     let mut query = RouteMessage::default();
     query.header.address_family = AddressFamily::Inet;
     let mut dump = std::pin::pin!(handle.route().get(query).execute());
-    let (mut all, mut seen) = (Vec::new(), 0);
+    let (mut all, mut seen, mut special) = (Vec::new(), 0, false);
     while let Some(message) = dump.try_next().await.map_err(|e| failed(&e))? {
         seen += 1;
         if seen > MOST {
@@ -87,15 +87,29 @@ pub(super) async fn routes(handle: &Handle) -> Result<Image, RepairError> {
             continue;
         }
         let mut route = DefaultVia { gateway: None, link: None, metric: 0, protocol: header.protocol.into() };
+        special |= header.tos != 0 || header.flags.contains(RouteFlags::Onlink);
         for attribute in &message.attributes {
             match attribute {
                 RouteAttribute::Gateway(RouteAddress::Inet(via)) => route.gateway = Some(*via),
                 RouteAttribute::Oif(index) => route.link = Some(*index),
                 RouteAttribute::Priority(metric) => route.metric = *metric,
+                RouteAttribute::Metrics(_)
+                | RouteAttribute::MultiPath(_)
+                | RouteAttribute::PrefSource(_)
+                | RouteAttribute::Via(_)
+                | RouteAttribute::EncapType(_)
+                | RouteAttribute::Encap(_)
+                | RouteAttribute::Realm(_)
+                | RouteAttribute::NhId(_) => special = true,
                 _ => {}
             }
         }
         all.push(route);
+    }
+    // What an image cannot hold would be lost with the change, and not come back with its undo.
+    if special {
+        let why = "a default route has settings of its own (source, MTU, on-link, several ways), which would be lost";
+        return Err(RepairError::Failed(why.to_owned()));
     }
     Ok(Image::Routes(all))
 }

@@ -14,6 +14,7 @@ use crate::budget::Spent;
 pub enum Refusal {
     NotOnLadder { cause: &'static str, kind: RemedyKind },
     NotInThisRelease(RemedyKind),
+    NotActing(RemedyKind),
     NotScalable,
     AlreadyAdded(String),
     KillSwitch(&'static str),
@@ -49,7 +50,9 @@ impl Refusal {
             // The next view shows the change: plan anew from it.
             Self::TargetChanged(_) | Self::Overdue | Self::TargetGone => Duration::from_secs(2),
             Self::NoLease | Self::InFlight(_) | Self::ViewUnknown | Self::IncidentGone => Duration::from_secs(10),
-            Self::KillSwitch(_) | Self::Rollout(_) | Self::Api(_) | Self::VerdictEnded => Duration::from_secs(30),
+            Self::KillSwitch(_) | Self::NotActing(_) | Self::Rollout(_) | Self::Api(_) | Self::VerdictEnded => {
+                Duration::from_secs(30)
+            }
             Self::CoolDown(left) | Self::Budget(Spent::Spacing(left) | Spent::Hour(left)) => {
                 (*left).max(Duration::from_secs(1))
             }
@@ -86,7 +89,7 @@ impl Refusal {
     #[must_use]
     pub fn reason(&self) -> RefusalReason {
         match self {
-            Self::NotOnLadder { .. } | Self::NotInThisRelease(_) => RefusalReason::OffLadder,
+            Self::NotOnLadder { .. } | Self::NotInThisRelease(_) | Self::NotActing(_) => RefusalReason::OffLadder,
             Self::KillSwitch(_) => RefusalReason::KillSwitch,
             Self::NoLease => RefusalReason::NoLease,
             Self::Overdue => RefusalReason::Overdue,
@@ -136,6 +139,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::NotOnLadder { cause, kind } => write!(f, "{kind} is no remedy for {cause}"),
             Self::NotInThisRelease(kind) => write!(f, "{kind} is not carried out in this release: it is only recorded"),
+            Self::NotActing(kind) => write!(f, "the mode of {kind} is not act any more"),
             Self::NotScalable => f.write_str("cluster DNS is no Deployment: replicas cannot be added"),
             Self::AlreadyAdded(incident) => {
                 write!(f, "a replica that was added before is not taken away yet (incident {incident})")

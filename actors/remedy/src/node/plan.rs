@@ -69,7 +69,7 @@ impl<'a> Known<'a> {
             Cause::IpForwardOff => self.forwarding(seen)?,
             Cause::BridgeFilterOff => bridge_filter(seen)?,
             Cause::ReversePathFilter => reverse_path(seen)?,
-            Cause::StaleConntrack => self.flows(seen)?,
+            Cause::StaleConntrack => self.flows(seen, |_| true)?,
             Cause::ConntrackFull | Cause::NeighbourTableFull => {
                 return Err("how big the table shall be is not recorded anywhere: a person chooses".to_owned());
             }
@@ -115,9 +115,12 @@ impl<'a> Known<'a> {
         if !own.up {
             changes.push(Change::LinkUp { place: place(namespace), link: id(own) });
             // Its routes went with it: the connected one comes back by itself, the default route does not.
-            let gateway = self.gateway(namespace)?;
-            usable(seen, inside, own, gateway)?;
-            changes.push(Change::DefaultRoute { place: place(namespace), link: id(own), gateway });
+            // One that leads by another link of the pod is somebody's choice.
+            if inside.default_routes(true).next().is_none() {
+                let gateway = self.gateway(namespace)?;
+                usable(seen, inside, own, gateway)?;
+                changes.push(Change::DefaultRoute { place: place(namespace), link: id(own), gateway });
+            }
         }
         Ok(changes)
     }
@@ -135,6 +138,16 @@ impl<'a> Known<'a> {
         let bridge = bridge(seen, namespace.bridge.as_deref().ok_or("no CNI result names its bridge")?)?;
         let host = read(&seen.host, "the host's links")?;
         let ports: Vec<&Link> = host.links.iter().filter(|l| l.master == Some(bridge.index)).collect();
+        // A port comes back without its own settings, and then the pod could reach whom it must not.
+        if ports.iter().any(|l| l.port.is_none_or(|port| port.isolated)) {
+            return Err(format!(
+                "ports of {} are isolated, or not known not to be: its own must be set by hand",
+                bridge.name
+            ));
+        }
+        if bridge.vlan_filtering != Some(false) {
+            return Err(format!("{} filters VLANs, or is not known not to: its port must be set by hand", bridge.name));
+        }
         let mut changes = vec![Change::AttachVeth { veth: id(veth), bridge: id(bridge) }];
         // A port loses its mode with its bridge. All the others have it: so had this one.
         if !ports.is_empty() && ports.iter().all(|l| l.port.is_some_and(|port| port.hairpin)) {
@@ -209,7 +222,8 @@ impl<'a> Known<'a> {
 
     fn forwarding(&self, seen: &Seen) -> Result<Vec<Change>, Why> {
         let sysctls = read(&seen.sysctls, "the sysctls")?;
-        if sysctls.ip_forward == Some(0) {
+        // To write ip_forward writes every device (inet_forward_change() in net/ipv4/devinet.c), and to take it back would stop those that forward.
+        if sysctls.ip_forward == Some(0) && !sysctls.forwarding.values().any(|on| *on != 0) {
             return Ok(vec![Change::Sysctl { name: Sysctl::IpForward, value: 1 }]);
         }
         let host = read(&seen.host, "the host's links")?;
@@ -226,13 +240,7 @@ impl<'a> Known<'a> {
 
     /// Entries over UDP that lead to an address that was a CoreDNS pod's and is none any more.
     pub(super) fn changes_after(&self, gone: &BTreeSet<IpAddr>, seen: &Seen) -> Result<Vec<Change>, Why> {
-        let mut changes = self.flows(seen)?;
-        for change in &mut changes {
-            if let Change::DropFlows { flows } = change {
-                flows.retain(|flow| gone.contains(&flow.reply.source.ip()));
-            }
-        }
-        changes.retain(|change| !matches!(change, Change::DropFlows { flows } if flows.is_empty()));
+        let changes = self.flows(seen, |flow| gone.contains(&flow.reply.source.ip()))?;
         if changes.is_empty() { Err(NOT_SO.to_owned()) } else { Ok(changes) }
     }
 
@@ -244,7 +252,7 @@ impl<'a> Known<'a> {
 
     /// Entries over UDP of those who asked the Service that lead to no CoreDNS pod of today. Ready or not: one that ceased to
     /// be ready is still what the entry means.
-    fn flows(&self, seen: &Seen) -> Result<Vec<Change>, Why> {
+    fn flows(&self, seen: &Seen, meant: impl Fn(&FlowId) -> bool) -> Result<Vec<Change>, Why> {
         let found = read(&seen.flows, "conntrack")?;
         let living: BTreeSet<IpAddr> = self.targets.pods.iter().flat_map(|pod| pod.ips.iter().copied()).collect();
         if !self.targets.pods.iter().any(|pod| pod.ready) {
@@ -255,7 +263,8 @@ impl<'a> Known<'a> {
             services.contains(&flow.original.destination)
                 && (flow.reply.source == flow.original.destination || !living.contains(&flow.reply.source.ip()))
         };
-        let flows: Vec<FlowId> = found.iter().filter(dead).take(MAX_FLOWS).copied().collect();
+        let flows: Vec<FlowId> =
+            found.iter().filter(|flow| dead(flow) && meant(flow)).take(MAX_FLOWS).copied().collect();
         Ok(if flows.is_empty() { Vec::new() } else { vec![Change::DropFlows { flows }] })
     }
 }

@@ -11,6 +11,7 @@ mod bench;
 mod crashes;
 mod facts;
 mod permits;
+mod planning;
 mod spending;
 mod verifying;
 

@@ -1,6 +1,7 @@
 //! What is asked to find out whether a repair helped, and what the answers say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use nameward_kernel::repair::Change;
 use nameward_messages::namespaces::{Namespace, Vantage};
@@ -34,6 +35,13 @@ fn vantages(subject: &Subject, namespaces: &BTreeMap<PodUid, Namespace>) -> Vec<
     }
 }
 
+/// The addresses by which a repair is judged. Routes and addresses are restored for IPv4 alone, so where there is IPv4, IPv6 says
+/// nothing of them: a link that was down has lost its IPv6 addresses (`addrconf_ifdown()` in net/ipv6/addrconf.c), and not by the repair.
+fn meant(change: &Change, ips: Vec<IpAddr>) -> Vec<IpAddr> {
+    let any = matches!(change, Change::DropFlows { .. } | Change::DropNeighbour { .. });
+    if any || !ips.iter().any(IpAddr::is_ipv4) { ips } else { ips.into_iter().filter(IpAddr::is_ipv4).collect() }
+}
+
 /// The paths to ask. The host's own, which come last, tell what is not the repair's fault.
 pub(super) fn request(
     id: RequestId,
@@ -44,12 +52,13 @@ pub(super) fn request(
     targets: &Targets,
 ) -> ProbeRequest {
     let mut servers: Vec<Target> = Vec::new();
-    for ip in targets.service.iter().flat_map(|s| &s.cluster_ips).take(2) {
-        servers.push(Target { kind: TargetKind::Service, ip: *ip });
+    let ips = targets.service.iter().flat_map(|s| &s.cluster_ips).copied().collect();
+    for ip in meant(change, ips).into_iter().take(2) {
+        servers.push(Target { kind: TargetKind::Service, ip });
     }
     for pod in targets.pods.iter().filter(|pod| pod.ready && !pod.terminating).take(SERVERS) {
         let kind = TargetKind::Pod { uid: pod.uid.clone(), key: pod.key.clone(), node: pod.node.clone() };
-        servers.extend(pod.ips.first().map(|ip| Target { kind, ip: *ip }));
+        servers.extend(meant(change, pod.ips.clone()).first().map(|ip| Target { kind, ip: *ip }));
     }
     let purpose = Purpose::Verify { request: id.clone() };
     let mut items = Vec::new();

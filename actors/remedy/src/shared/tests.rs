@@ -151,6 +151,13 @@ impl Rig {
         }
     }
 
+    /// The settings are read anew.
+    fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+        let mut config = (*self.mind.config).clone();
+        change(&mut config);
+        self.tell(Input::Configure(Arc::new(config)));
+    }
+
     /// Carries out the request under way as an API server would.
     fn reply(&mut self) -> CallResult {
         let Some((_, call)) = &self.under_way else { panic!("no request") };
@@ -260,7 +267,10 @@ type Row = (&'static str, fn(&mut Rig), usize);
 
 #[test]
 fn whatever_goes_wrong_before_the_act_stops_it_and_takes_the_intent_back() {
-    let rows: [Row; 12] = [
+    let rows: [Row; 15] = [
+        ("mode observe", |r| r.configure(|c| c.remedy.mode = Mode::Observe), 5),
+        ("mode off", |r| r.configure(|c| _ = c.remedy.modes.insert(RemedyKind::EvictPod, Mode::Off)), 5),
+        ("off the ladder", |r| r.configure(|c| _ = c.remedy.ladders.insert(Cause::CorednsUdpDead, vec![])), 5),
         ("lease lost", |r| r.tell(Input::Lease(LeaseState::default())), 5),
         ("lease run out", |r| r.now = r.now + Duration::from_secs(5), 5),
         ("kill switch", |r| r.tell(Input::KillSwitch(KillSwitch::On)), 5),

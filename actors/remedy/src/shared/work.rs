@@ -267,8 +267,11 @@ impl Work {
         if matches!(self.job, Job::Plan(_))
             && !self.acted
             && self.outcome.is_none()
-            && let Err(refusal) =
-                guard.still(self.deadline).and(if ended { Err(Refusal::VerdictEnded) } else { Ok(()) })
+            && let Err(refusal) = guard.still(self.deadline).and_then(|()| self.configured(guard)).and(if ended {
+                Err(Refusal::VerdictEnded)
+            } else {
+                Ok(())
+            })
             && let Some(next) = self.give_up(refusal)
         {
             return next;
@@ -285,6 +288,18 @@ impl Work {
             }
             Next::Call(call)
         })
+    }
+
+    /// Whether the settings still let it act: they may have been read anew since the plan was made.
+    fn configured(&self, guard: &Guard<'_>) -> Result<(), Refusal> {
+        let Job::Plan(plan) = &self.job else { return Ok(()) };
+        let kind = self.kind();
+        if guard.settings.mode_of(kind) != Mode::Act {
+            return Err(Refusal::NotActing(kind));
+        }
+        // What was added is taken away whatever the ladder says.
+        let off = !self.undoes() && !guard.settings.ladder(plan.cause).contains(&kind);
+        if off { Err(Refusal::NotOnLadder { cause: plan.cause.id(), kind }) } else { Ok(()) }
     }
 
     /// The request of the step that is due.

@@ -85,7 +85,7 @@ fn link(index: u32, name: &str, kind: Option<&str>, peer: Option<u32>) -> Link {
     Link { index, name: name.into(), up: true, carrier: true, kind, peer, mac, mtu: 1500, ..Link::default() }
 }
 
-fn default_route(gateway: [u8; 4], out: u32) -> Route {
+pub(super) fn default_route(gateway: [u8; 4], out: u32) -> Route {
     Route {
         v4: true,
         table: 254,
@@ -115,7 +115,7 @@ pub(super) fn healthy() -> Seen {
         links: vec![
             link(1, "lo", None, None),
             link(2, "eth0", Some("veth"), Some(5)),
-            link(3, "cni0", Some("bridge"), None),
+            Link { vlan_filtering: Some(false), ..link(3, "cni0", Some("bridge"), None) },
             veth(1),
             veth(2),
         ],
@@ -131,14 +131,14 @@ pub(super) fn healthy() -> Seen {
     Seen { host: Reading::Read(host), pods, sysctls: Reading::Read(sysctls), flows: Reading::Read(vec![]) }
 }
 
-fn host(seen: &mut Seen) -> &mut Topology {
+pub(super) fn host(seen: &mut Seen) -> &mut Topology {
     match &mut seen.host {
         Reading::Read(host) => host,
         other => panic!("{other:?}"),
     }
 }
 
-fn pod(seen: &mut Seen) -> &mut Topology {
+pub(super) fn pod(seen: &mut Seen) -> &mut Topology {
     match seen.pods.get_mut(&"uid-1".into()) {
         Some(Reading::Read(pod)) => pod,
         other => panic!("{other:?}"),
