@@ -41,6 +41,8 @@ impl Class {
                 budget: budget_cause || message.contains("disruption budget"),
             },
             500 if message.contains("more than one PodDisruptionBudget") => Self::TwoBudgets,
+            // A proxy's, or the server's own, while the request was under way.
+            408 | 499 => Self::OutcomeUnknown,
             400..=499 => Self::Invalid,
             // 500, 502, 503 and 504 may come after the change was committed (a lost reply of etcd or of a proxy).
             _ => Self::OutcomeUnknown,

@@ -127,6 +127,8 @@ pub struct Found {
     pub entries: Vec<Entry>,
     /// Lines that are not whole.
     pub damaged: usize,
+    /// Lines of this boot that are whole and that this release cannot read: another one wrote them. They are kept.
+    pub foreign: usize,
     /// Changes of another boot.
     pub void: usize,
 }
@@ -136,6 +138,8 @@ pub struct Found {
 pub struct Journal<D> {
     disk: D,
     entries: BTreeMap<u64, Entry>,
+    /// Lines of another release, as they are.
+    foreign: Vec<u8>,
     bytes: usize,
     /// The end of the file is not known to be whole: it is written anew before anything is added.
     torn: bool,
@@ -150,17 +154,24 @@ impl<D: Disk> Journal<D> {
         let bytes = disk.read(MAX_BYTES).map_err(JournalError::Read)?;
         let mut found = Found::default();
         let mut entries: BTreeMap<u64, Entry> = BTreeMap::new();
+        let mut foreign = Vec::new();
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match parse(line) {
-                Some(entry) => drop(entries.insert(entry.id, entry)),
-                None => found.damaged += 1,
+                Some(Line::Entry(entry)) => drop(entries.insert(entry.id, *entry)),
+                Some(Line::Foreign(of)) if of != boot => found.void += 1,
+                Some(Line::Foreign(_)) if foreign.len() + line.len() < MAX_BYTES / 4 => {
+                    found.foreign += 1;
+                    foreign.extend(line);
+                    foreign.push(b'\n');
+                }
+                Some(Line::Foreign(_)) | None => found.damaged += 1,
             }
         }
         let torn = found.damaged > 0 || bytes.last().is_some_and(|byte| *byte != b'\n');
         let all = entries.len();
         entries.retain(|_, entry| entry.boot == boot);
-        found.void = all - entries.len();
-        let mut journal = Self { disk, entries, bytes: bytes.len(), torn };
+        found.void += all - entries.len();
+        let mut journal = Self { disk, entries, foreign, bytes: bytes.len(), torn };
         if torn || found.void > 0 {
             journal.anew()?;
         }
@@ -198,7 +209,7 @@ impl<D: Disk> Journal<D> {
         for entry in self.entries.values_mut().filter(|e| !e.state.open()) {
             slim(entry);
         }
-        let mut text = Vec::new();
+        let mut text = self.foreign.clone();
         for entry in self.entries.values() {
             text.extend(line(entry)?);
         }
@@ -233,13 +244,27 @@ fn line(entry: &Entry) -> Result<Vec<u8>, JournalError> {
     Ok(format!("{:08x} {text}\n", crc32(text.as_bytes())).into_bytes())
 }
 
-fn parse(line: &[u8]) -> Option<Entry> {
+/// A line that is whole.
+enum Line {
+    Entry(Box<Entry>),
+    /// Of a release that knows other changes; the boot in which it was written.
+    Foreign(String),
+}
+
+/// What is read of any line.
+#[derive(Deserialize)]
+struct OfAnyRelease {
+    boot: String,
+}
+
+fn parse(line: &[u8]) -> Option<Line> {
     let (sum, text) = line.split_at_checked(9)?;
     let sum = u32::from_str_radix(std::str::from_utf8(sum.get(..8)?).ok()?, 16).ok()?;
     if sum != crc32(text) {
         return None;
     }
-    serde_json::from_slice(text).ok()
+    let foreign = || serde_json::from_slice(text).ok().map(|of: OfAnyRelease| Line::Foreign(of.boot));
+    serde_json::from_slice(text).ok().map(|entry| Line::Entry(Box::new(entry))).or_else(foreign)
 }
 
 /// CRC-32 as in Ethernet and zip (ISO 3309).

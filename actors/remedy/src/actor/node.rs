@@ -252,6 +252,14 @@ fn open(hands: &Hands, path: &std::path::Path) -> (String, Result<Found, String>
                 "the journal of repairs had lines that were not whole: what they were to announce was not begun"
             );
         }
+        if found.foreign > 0 {
+            tracing::warn!(
+                lines = found.foreign,
+                file = %path.display(),
+                "another release wrote lines of the journal that this one cannot read: the changes that they name are neither \
+                 verified nor taken back, and stay in the file; look whether they are still wanted"
+            );
+        }
         if found.void > 0 {
             tracing::info!(entries = found.void, "entries of another boot in the journal of repairs are void");
         }

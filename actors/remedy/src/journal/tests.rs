@@ -101,6 +101,23 @@ fn after_a_write_that_failed_the_end_is_made_good() {
     assert!(found.entries.iter().any(|e| e.id == 2));
 }
 
+/// After a roll-back of Nameward the newer one's changes are still there.
+#[test]
+fn lines_of_another_release_are_kept_until_the_next_boot() {
+    let disk = SimulatedDisk::default();
+    let text = |boot: &str| format!(r#"{{"id":7,"boot":"{boot}","change":{{"of":"tomorrow"}}}}"#);
+    let foreign = |boot: &str| format!("{:08x} {}\n", crc32(text(boot).as_bytes()), text(boot));
+    disk.corrupt(|bytes| bytes.extend((foreign(BOOT) + &foreign("another")).as_bytes()));
+    let (mut journal, found) = open(&disk);
+    assert_eq!((found.foreign, found.void, found.damaged, found.entries.len()), (1, 1, 0, 0));
+    for id in 1..3000 {
+        journal.write(entry(id, State::Intended)).unwrap();
+        journal.write(entry(id, State::Undone)).unwrap();
+    }
+    let (_, again) = open(&disk.after_power_failure());
+    assert_eq!((again.foreign, again.void, again.damaged), (1, 0, 0));
+}
+
 #[test]
 fn it_stays_small() {
     let disk = SimulatedDisk::default();

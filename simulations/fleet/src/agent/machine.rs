@@ -39,7 +39,7 @@ impl World {
         let (entries, void): (Vec<Entry>, Vec<Entry>) =
             machine.journal.values().cloned().partition(|entry| entry.boot == boot);
         let entries = if self.sabotage == Sabotage::JournalUnread { Vec::new() } else { entries };
-        let found = Ok(Found { entries, damaged: 0, void: void.len() });
+        let found = Ok(Found { entries, damaged: 0, foreign: 0, void: void.len() });
         self.tell_node(n, NodeInput::Journal { boot, found });
     }
 

@@ -275,13 +275,18 @@ impl World {
     /// I13: an act after which fewer pods are well, all through the time in which it is verified, opens the breaker. Pods that were
     /// resized for a raise that then was not made are a try that failed: there is nothing to verify.
     pub(super) fn check_breaker(&mut self) {
+        /// Most that a verification takes longer than the first leader wanted.
+        const LONGEST: Duration = Duration::from_secs(180);
         let verify = self.spec.config.remedy.verify_within.0;
         let Some(last) = self.check.done.last().filter(|last| !last.judged && last.kind != Kind::Resize) else {
             return;
         };
         let p = last.p;
         let (from, until) = (last.at + Duration::from_secs(20), last.at + self.true_span(p, verify));
-        if self.now < until + Duration::from_secs(30) {
+        // A successor verifies for as long again.
+        let stands = self.api.incidents.get(&last.incident);
+        let asking = stands.is_some_and(|known| known.status.phase == IncidentPhase::Verifying);
+        if self.now < until + Duration::from_secs(30) || (asking && self.now < until + LONGEST) {
             return;
         }
         if let Some(last) = self.check.done.last_mut() {
@@ -293,7 +298,7 @@ impl World {
         }
         let before = last.well_before;
         let at_start = self.check.well.iter().rev().find(|(at, _)| *at <= from).map_or(0, |(_, well)| *well);
-        let during = self.check.well.iter().filter(|(at, _)| *at > from && *at <= until + Duration::from_secs(30));
+        let during = self.check.well.iter().filter(|(at, _)| *at > from);
         let most = during.map(|(_, well)| *well).max().unwrap_or(at_start).max(at_start);
         // The verification's own minds may have seen one pod more than the truth: a margin of none is enough only if it is clear.
         if most < before {
