@@ -73,12 +73,16 @@ async fn read(connection: &Connection, config: &Config) -> Result<Read, Failure>
         Err(error) if error.class == Class::NotFound => LeaseRead::Absent,
         Err(error) => LeaseRead::Unreadable(error.explain()),
     };
+    let mut switch_unread = None;
     let switch = match cluster.get_config_map(&key(POLICY)).await {
         Ok(map) => Switch::said(map.data.get(POLICY_PAUSED).map(String::as_str)),
         Err(error) if error.class == Class::NotFound => Switch::Off,
-        Err(_) => Switch::Unreadable,
+        Err(error) => {
+            switch_unread = Some(error.explain());
+            Switch::Unreadable
+        }
     };
-    Ok(Read { now: clock::now().wall, agents, incidents, nodes, lease, switch })
+    Ok(Read { now: clock::now().wall, agents, incidents, nodes, lease, switch, switch_unread })
 }
 
 /// The usual reason is that Nameward is not there.

@@ -19,6 +19,8 @@ pub const MEMORY_CAP: u64 = 16 << 30;
 pub const MEMORY_FACTOR: f64 = 4.0;
 /// Nothing is judged for all with fewer fresh reports, in percent.
 pub const QUORUM_PERCENT: u32 = 60;
+/// A report that is older counts as stale, whatever is configured.
+pub const STALE_AFTER: Duration = Duration::from_secs(900);
 /// After an act that made things worse, the breaker stays open for this long.
 pub const BREAKER: Duration = Duration::from_secs(600);
 /// More than this share of the nodes with the same fault of their own (and at least [`STORM_NODES`]) is no fault of a node.

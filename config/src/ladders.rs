@@ -144,9 +144,11 @@ impl When {
 /// What every rung but `call-person` waits for.
 pub const COMMON: &[&str] = &[
     "its mode is `act` (with `observe` it is recorded what would have been done)",
-    "no kill switch: the policy ConfigMap can be read and does not say `paused`, the local file is not there, the workload is not annotated `nameward.dev/paused`",
+    "no kill switch: the policy ConfigMap can be read and does not say `paused`, and the local file is not there",
+    "for shared remedies: the workload is not annotated `nameward.dev/paused`, and no rollout of CoreDNS is under way",
+    "for repairs of nodes: the node is not cordoned (whoever drains it works on it)",
     "reports of at least `coordinator.quorum_percent` of the expected nodes are fresh (never less than 60 %)",
-    "no rollout of CoreDNS is under way, and `remedy.cool_down` has passed since the start and since the last storm",
+    "`remedy.cool_down` has passed since the start and since the last storm, and for shared remedies since the last rollout",
     "the budgets: one shared remedy in 5 minutes, three in an hour, three tries for a target (for a node: in a day); one repair in 10 minutes for a node, and one after-care",
     "the breaker of its layer is closed: for shared remedies none made things worse in the last 10 minutes; for repairs of nodes fewer than half of the nodes have the same fault, and fewer than three or at most 20 % of them, those that were repaired in the last 10 minutes included",
     "no other shared remedy is in flight or not verified yet",
@@ -183,7 +185,7 @@ pub const RUNGS: &[Rung] = &[
     Rung {
         remedy: RemedyKind::RaiseMemory,
         by: By::Coordinator,
-        when: &[When::OomConfirmed, When::WithinCap, When::FieldOurs],
+        when: &[When::OomConfirmed, When::WithinCap, When::FieldOurs, When::Floor],
         act: "multiply the memory limit of the container by `remedy.memory_factor`: of running pods in place where the cluster can, and in the template; every other field stays",
         verified: "every CoreDNS pod answers the majority of the asked nodes over UDP and TCP, within `remedy.verify_within`",
         undo: "none: a limit is never lowered; the one in force before stands in the incident",

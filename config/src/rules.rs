@@ -88,7 +88,7 @@ pub(crate) fn every(c: &Config, mut must: impl FnMut(bool, &'static str, String)
     must(
         (1.1..=ceilings::MEMORY_FACTOR).contains(&remedy.memory_factor),
         "remedy.memory_factor",
-        format!("must be from 1.1 to 4, not {}", remedy.memory_factor),
+        format!("must be from 1.1 to 4{CEILING}"),
     );
     must(
         (16 << 20..=ceilings::MEMORY_CAP).contains(&remedy.memory_cap.0),
@@ -109,6 +109,16 @@ pub(crate) fn every(c: &Config, mut must: impl FnMut(bool, &'static str, String)
         (1..=ceilings::TRIES_PER_TARGET).contains(&remedy.tries_per_target),
         "remedy.tries_per_target",
         format!("must be from 1 to 3{CEILING}"),
+    );
+    must(
+        remedy.wait.0 >= probe.interval.0,
+        "remedy.wait",
+        format!("must be at least probe.interval ({}): what is gone by the next round needs no remedy", probe.interval),
+    );
+    must(
+        remedy.cool_down.0 >= probe.interval.0 * 2,
+        "remedy.cool_down",
+        format!("must be at least twice probe.interval ({}): what is new must have been seen twice", probe.interval),
     );
     must(
         remedy.verify_within.0 >= probe.interval.0,
@@ -148,6 +158,11 @@ pub(crate) fn every(c: &Config, mut must: impl FnMut(bool, &'static str, String)
         coordinator.stale_after.0 > coordinator.report_every.0,
         "coordinator.stale_after",
         format!("must be longer than coordinator.report_every ({})", coordinator.report_every),
+    );
+    must(
+        coordinator.stale_after.0 <= ceilings::STALE_AFTER,
+        "coordinator.stale_after",
+        format!("must be at most 15m{CEILING}"),
     );
     for directive in c.log.level.split(',').map(str::trim).filter(|d| !d.is_empty()) {
         let level = directive.rsplit('=').next().unwrap_or_default();

@@ -232,7 +232,8 @@ fn notes(read: &Read, leader: Option<&Leader>) -> Vec<String> {
     match read.switch {
         Switch::On => notes.push("the kill switch is on: nothing is changed".to_owned()),
         Switch::Unreadable => {
-            notes.push("the kill switch could not be read: it takes get of the ConfigMap nameward-policy".to_owned())
+            let why = read.switch_unread.as_deref().unwrap_or("nobody knows why");
+            notes.push(format!("the kill switch (get of the ConfigMap nameward-policy) could not be read: {why}"));
         }
         Switch::Off => {}
     }

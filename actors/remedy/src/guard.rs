@@ -247,6 +247,11 @@ pub fn memory_target(
     if workload.resource_version.is_empty() {
         return Err(Refusal::TargetChanged("no resourceVersion"));
     }
+    // The rollout that follows takes ready pods away until as many are left as its strategy says.
+    let (floor, stay) = (ceilings::floor(workload.replicas), workload.replicas.saturating_sub(workload.rolls_away));
+    if workload.ready > stay && stay < floor {
+        return Err(Refusal::Strategy { stay, floor });
+    }
     match workload.memory_limits.get(container) {
         None => Err(Refusal::LimitUnknown),
         Some(limit) if *limit != from => Err(Refusal::TargetChanged("another memory limit")),

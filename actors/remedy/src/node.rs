@@ -234,7 +234,7 @@ impl NodeMind {
                 }
             }
             Input::Targets(targets) => {
-                self.gone.learn(now.mono, &self.targets, &targets);
+                self.gone.learn(now.mono, &targets);
                 self.targets = targets;
             }
             Input::KillSwitch(switch) => self.switched(now.mono, switch),

@@ -232,7 +232,8 @@ fn memory_is_raised_after_a_confirmed_kill_and_not_where_somebody_owns_it() {
         for pod in &mut world.pods {
             pod.oom_at = Some(world.now.wall);
         }
-        world.run(240);
+        // A heartbeat of every agent is waited for.
+        world.run(420);
         if owner.is_none() {
             assert_eq!(world.template.1, 340 * world::MI);
             assert!(all_resolved(&world), "{:#?}", world.incidents);

@@ -286,7 +286,7 @@ fn config_text(setup: &Setup<'_>, kubeconfig: &Path) -> String {
         mode = "act"
         wait = "5s"
         verify_within = "30s"
-        cool_down = "3s"
+        cool_down = "4s"
         [remedy.modes]
         // A scenario that is about a repair of a node says so.
         drop-conntrack = "observe"

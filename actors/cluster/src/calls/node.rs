@@ -46,9 +46,12 @@ impl Cluster {
         }
         let message: String = message.chars().take(1000).collect();
         let at = format!("{:.0}", at);
+        // The same status for another reason is no transition.
+        let same = standing.filter(|condition| condition.status == status);
+        let since = same.and_then(|condition| condition.last_transition_time.clone()).unwrap_or_else(|| at.clone());
         let body = json!({"status": {"conditions": [{
             "type": DNS_CONDITION, "status": status, "reason": reason, "message": message,
-            "lastTransitionTime": at, "lastHeartbeatTime": at,
+            "lastTransitionTime": since, "lastHeartbeatTime": at,
         }]}});
         let path = format!("/api/v1/nodes/{node}/status");
         let operation = Operation::WriteCondition(node.0.clone());

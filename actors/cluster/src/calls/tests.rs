@@ -230,3 +230,34 @@ async fn where_nothing_is_found_the_error_says_what_was_tried() {
     let error = cluster.find_dns("dns/mine").await.unwrap_err().to_string();
     assert!(error.contains("dns/mine"), "{error}");
 }
+
+#[tokio::test]
+async fn the_condition_of_a_node_is_written_when_it_changes_and_says_since_when() {
+    let standing = |status: &str, reason: &str| json!({"type": "ClusterDNSHealthy", "status": status, "reason": reason, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let at: jiff::Timestamp = "2026-02-02T00:00:00Z".parse().unwrap();
+    // What stands there, what is known, and since when the status is said to hold; `None`: nothing is written.
+    for (found, healthy, since) in [
+        (None, true, Some("2026-02-02T00:00:00Z")),
+        (Some(standing("True", "ClusterDNSAnswers")), true, None),
+        (Some(standing("False", "IpForwardOff")), true, Some("2026-02-02T00:00:00Z")),
+        (Some(standing("False", "IpForwardOff")), false, Some("2026-01-01T00:00:00Z")),
+    ] {
+        let ready = json!({"type": "Ready", "status": "True"});
+        let conditions: Vec<Value> = [Some(ready), found.clone()].into_iter().flatten().collect();
+        let node = json!({"metadata": {"name": "n1"}, "status": {"conditions": conditions}});
+        let (cluster, log) = cluster(move |_| Reply::Answer(200, node.clone())).await;
+        let reason = if healthy { "ClusterDNSAnswers" } else { "CoreDNSUnreachable" };
+        let written = cluster.write_node_condition(&"n1".into(), healthy, reason, "why", at).await.unwrap();
+        let log = log.lock().unwrap();
+        let patch = log.iter().find(|seen| seen.method == "PATCH");
+        assert_eq!((written, patch.is_some()), (since.is_some(), since.is_some()), "{found:?}");
+        let Some(patch) = patch else { continue };
+        assert!(patch.path.starts_with("/api/v1/nodes/n1/status"), "{}", patch.path);
+        let conditions = patch.body["status"]["conditions"].as_array().unwrap();
+        let [one] = conditions.as_slice() else { panic!("ours alone: {conditions:?}") };
+        assert_eq!(
+            (one["status"].as_str(), one["lastTransitionTime"].as_str()),
+            (Some(if healthy { "True" } else { "False" }), since)
+        );
+    }
+}

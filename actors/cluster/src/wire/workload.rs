@@ -43,7 +43,7 @@ pub struct OwnedMeta {
 
 /// `spec` of a workload.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct WorkloadSpec {
     /// `replicas`; 1 when absent. Not of a DaemonSet.
     pub replicas: Option<u32>,
@@ -51,6 +51,75 @@ pub struct WorkloadSpec {
     pub selector: LabelSelector,
     /// `template`.
     pub template: Template,
+    /// `strategy` of a Deployment, `updateStrategy` of a DaemonSet.
+    #[serde(alias = "updateStrategy")]
+    pub strategy: Strategy,
+}
+
+/// How pods are replaced when the template changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Strategy {
+    /// `RollingUpdate`, `Recreate`, or `OnDelete`.
+    pub r#type: String,
+    /// `rollingUpdate`.
+    #[serde(deserialize_with = "nullable")]
+    pub rolling_update: Rolling,
+}
+
+/// `rollingUpdate`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rolling {
+    /// `maxUnavailable`.
+    pub max_unavailable: Option<Amount>,
+    /// `maxSurge`.
+    pub max_surge: Option<Amount>,
+}
+
+/// A number of pods, or a share of them such as `25%`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Amount {
+    /// So many.
+    Count(u32),
+    /// So much.
+    Share(String),
+}
+
+impl Amount {
+    /// So many of `all`. What is no share is all of them.
+    fn of(&self, all: u32, up: bool) -> u32 {
+        match self {
+            Self::Count(count) => *count,
+            Self::Share(text) => match text.strip_suffix('%').and_then(|number| number.parse::<u32>().ok()) {
+                Some(percent) if up => all.saturating_mul(percent).div_ceil(100),
+                Some(percent) => all.saturating_mul(percent) / 100,
+                None => all,
+            },
+        }
+    }
+}
+
+impl Workload {
+    /// How many of `all` wanted pods a change of the template may take away before others are there, by the rules of the Deployment and the
+    /// DaemonSet controller (API reference: `maxUnavailable` of a Deployment is rounded down and 25 % by default, and one if there is
+    /// no surge either; that of a DaemonSet is rounded up, and one by default).
+    #[must_use]
+    pub fn rolls_away(&self, all: u32) -> u32 {
+        let Strategy { r#type, rolling_update: Rolling { max_unavailable, max_surge } } = &self.spec.strategy;
+        let daemons = self.status.desired_number_scheduled > 0;
+        match r#type.as_str() {
+            "Recreate" => all,
+            "OnDelete" => 0,
+            _ if daemons => max_unavailable.as_ref().map_or(1, |amount| amount.of(all, true)).min(all),
+            _ => {
+                let unavailable = max_unavailable.as_ref().map_or(all / 4, |amount| amount.of(all, false));
+                let surge = max_surge.as_ref().map_or(all.div_ceil(4), |amount| amount.of(all, true));
+                if unavailable == 0 && surge == 0 { all.min(1) } else { unavailable.min(all) }
+            }
+        }
+    }
 }
 
 /// `spec.template`.
@@ -216,7 +285,7 @@ pub struct NodeStatus {
 
 /// One condition of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct NodeCondition {
     /// `type`.
     pub r#type: String,
@@ -225,6 +294,8 @@ pub struct NodeCondition {
     /// `reason`.
     #[serde(deserialize_with = "nullable")]
     pub reason: String,
+    /// `lastTransitionTime`: when `status` changed.
+    pub last_transition_time: Option<String>,
 }
 
 impl NodeObject {
@@ -233,5 +304,46 @@ impl NodeObject {
     #[must_use]
     pub fn ready(&self) -> Option<bool> {
         self.status.conditions.iter().find(|c| c.r#type == "Ready").map(|c| c.status == "True")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_rollout_may_take_away_is_what_its_controller_would() {
+        let rolling = |unavailable, surge| json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable, "maxSurge": surge}}}});
+        for (object, all, away) in [
+            (rolling(json!(1), json!("25%")), 2, 1),
+            (rolling(json!("25%"), json!("25%")), 2, 0),
+            (rolling(json!("50%"), json!(0)), 3, 1),
+            (rolling(json!("100%"), json!(0)), 3, 3),
+            (rolling(json!(0), json!(0)), 2, 1),
+            (rolling(json!(7), json!(1)), 2, 2),
+            (rolling(json!("some"), json!(1)), 2, 2),
+            (json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}), 2, 2),
+            (json!({"spec": {}}), 4, 1),
+            (json!({"spec": {}}), 2, 0),
+            (json!({"spec": {"updateStrategy": {"type": "OnDelete"}}, "status": {"desiredNumberScheduled": 3}}), 3, 0),
+            (
+                json!({"spec": {"updateStrategy": {"type": "RollingUpdate"}}, "status": {"desiredNumberScheduled": 3}}),
+                3,
+                1,
+            ),
+            (
+                json!({"spec": {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "50%"}}},
+                       "status": {"desiredNumberScheduled": 3}}),
+                3,
+                2,
+            ),
+        ] {
+            let workload: Workload = serde_json::from_value(object.clone()).unwrap();
+            assert_eq!(workload.rolls_away(all), away, "{object} of {all}");
+        }
     }
 }

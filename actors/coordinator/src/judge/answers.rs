@@ -100,6 +100,7 @@ pub enum Doubt {
     NoAnswers,
     OwnNodeSilent(NodeName),
     OwnNodeSeesItGood(NodeName),
+    OwnNodeReachesNone(NodeName),
     TooFewNodes { fail: u32, need: u32 },
     MostSeeItGood { good: u32, fail: u32 },
     TooFewNamespaces { fail: u32 },
@@ -157,6 +158,7 @@ impl Doubt {
         match self {
             Self::NoAnswers
             | Self::OwnNodeSilent(_)
+            | Self::OwnNodeReachesNone(_)
             | Self::TooFewNodes { .. }
             | Self::MostSeeItGood { .. }
             | Self::TooFewNamespaces { .. }
@@ -185,6 +187,10 @@ impl fmt::Display for Doubt {
             Self::NoAnswers => f.write_str("no asked node answered in time"),
             Self::OwnNodeSilent(node) => write!(f, "the pod's own node {node} did not answer"),
             Self::OwnNodeSeesItGood(node) => write!(f, "the pod answers its own node {node}"),
+            Self::OwnNodeReachesNone(node) => write!(
+                f,
+                "the pod's own node {node} fails to reach most of the CoreDNS pods that other nodes reach: that says something of the node"
+            ),
             Self::TooFewNodes { fail, need } => write!(f, "it fails from {fail} nodes and {need} are needed"),
             Self::MostSeeItGood { good, fail } => write!(f, "{good} asked nodes reach it and {fail} do not"),
             Self::TooFewNamespaces { fail } => {
@@ -291,16 +297,25 @@ fn agree(
     if !own_seen.host_fails() || !own_seen.fails() {
         return Err(Doubt::OwnNodeSeesItGood(own.clone()));
     }
-    let seen: Vec<Seen> = answers.values().map(|answer| Seen::of(answer, pod)).collect();
-    let fail = count(seen.iter().filter(|s| s.fails()));
-    let good = count(seen.iter().filter(|s| s.udp_good > 0));
-    let others = good_pods(view, asked, answers).into_iter().filter(|uid| *uid != pod);
-    let good_pods = count(others);
+    let others: Vec<&PodUid> = good_pods(view, asked, answers).into_iter().filter(|uid| *uid != pod).collect();
+    // A node that loses most of what the majority reaches has a fault of its own: what it says of one pod says nothing of the pod.
+    let sighted = |answer: &RequestAnswer| {
+        let lost = others.iter().filter(|uid| Seen::of(answer, uid).fails()).count();
+        lost * 2 <= others.len()
+    };
+    let seen: Vec<(bool, Seen)> = answers.values().map(|answer| (sighted(answer), Seen::of(answer, pod))).collect();
+    let fails = || seen.iter().filter(|(sighted, seen)| *sighted && seen.fails());
+    let fail = count(fails());
+    let good = count(seen.iter().filter(|(_, seen)| seen.udp_good > 0));
+    let good_pods = count(others.iter());
     if good_pods == 0 && must_have_good {
         let listed = view.pods.iter().filter(|p| !p.terminating);
         let all_bad = listed.clone().count() > 1
             && listed.clone().all(|p| answers.values().all(|answer| !Seen::of(answer, &p.uid).good()));
         return Err(if all_bad { Doubt::AllBad } else { Doubt::NoGoodPod { asked: count(asked.iter()) } });
+    }
+    if answers.get(own).is_some_and(|answer| !sighted(answer)) {
+        return Err(Doubt::OwnNodeReachesNone(own.clone()));
     }
     if fail <= good {
         return Err(Doubt::MostSeeItGood { good, fail });
@@ -309,7 +324,7 @@ fn agree(
     if fail < need {
         return Err(Doubt::TooFewNodes { fail, need });
     }
-    let namespaces = seen.iter().filter(|s| s.fails()).fold(0_u32, |sum, s| sum.saturating_add(s.namespaces_bad));
+    let namespaces = fails().fold(0_u32, |sum, (_, seen)| sum.saturating_add(seen.namespaces_bad));
     if namespaces < 2 {
         return Err(Doubt::TooFewNamespaces { fail: namespaces });
     }

@@ -70,7 +70,7 @@ impl CoordinatorMind {
         }
     }
 
-    /// Memory needs no witnesses: container status is the API's own truth.
+    /// Memory needs no witnesses: container status is the API's own truth. Those who will say whether it helped must speak, though.
     fn raise_memory(&mut self, now: Now, view: &ClusterView, incident: &Incident, out: &mut Vec<Output>) -> bool {
         let wait = self.config.remedy.wait.0;
         let since = view.workload.as_ref().and_then(|w| self.kills.since(now.mono, w));
@@ -78,7 +78,8 @@ impl CoordinatorMind {
             return false;
         }
         let kills = view.workload.as_ref().map_or_else(Vec::new, |w| self.kills.standing(now.mono, w));
-        let planned = self.calm(now).and_then(|()| memory::raise(&self.config.remedy, view, &kills));
+        let calm = self.calm(now).and_then(|()| self.quorum(now, view));
+        let planned = calm.and_then(|_| memory::raise(&self.config.remedy, view, &kills));
         match planned {
             Ok(act) => {
                 self.hand_over(now, incident, act, now.mono + ANSWERS_STAND, out);

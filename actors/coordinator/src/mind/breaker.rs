@@ -163,12 +163,13 @@ impl CoordinatorMind {
                 .map(|(cause, _)| *cause),
         );
         book.grouped.retain(|cause| alike.contains_key(cause));
+        let cool_down = self.config.remedy.cool_down.0;
+        book.last.retain(|_, last| now.mono.since(*last) < cool_down);
+        // After the others are forgotten: one that stands forbids, however short the cool-down.
         for storm in &standing {
             book.last.insert(storm.zone.clone(), now.mono);
         }
         book.standing = standing;
-        let cool_down = self.config.remedy.cool_down.0;
-        book.last.retain(|_, last| now.mono.since(*last) < cool_down);
         let coredns = self.breaker_until.is_some_and(|until| now.mono < until);
         for (breaker, open) in [(Breaker::Node, !book.last.is_empty()), (Breaker::Coredns, coredns)] {
             if book.told.insert(breaker, open) != Some(open) {

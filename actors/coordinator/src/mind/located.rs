@@ -114,7 +114,10 @@ impl CoordinatorMind {
         let speaking: BTreeSet<&NodeName> =
             view.agents.iter().filter(|a| listened_to(now.mono, a, stale_after)).map(|a| &a.name).collect();
         let silent = view.nodes.iter().filter(|n| !n.terminating && !speaking.contains(&n.name)).map(|n| &n.name);
-        let (failing, silent) = (self.claims.deferred_to(), silent.collect());
+        // Whoever may have a turn to be repaired soon: not while somebody drains the node.
+        let (repairable, stormy) = (self.repairable(now, Duration::ZERO), self.stormy_nodes(view));
+        let (mut failing, silent) = (self.claims.deferred_to(), silent.collect());
+        failing.extend(repairable.keys().filter(|node| !self.turns.has(node) && !stormy.has(node)));
         out.extend(self.nodes.due(now.mono, view, &failing, &silent).into_iter().map(Output::ReadNode));
     }
 

@@ -12,7 +12,6 @@ use super::shared::ANSWERS_STAND;
 use super::{CoordinatorMind, Output};
 use crate::judge::answers::Doubt;
 use crate::judge::claims::ripe;
-use crate::judge::quorum::Quorum;
 
 /// A kube-proxy pod as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,11 +103,7 @@ impl CoordinatorMind {
     }
 
     fn one_sick_node(&self, now: Now, view: &ClusterView, incident: &Incident, node: &NodeName) -> Result<(), Doubt> {
-        let stale_after = self.config.coordinator.stale_after.0;
-        let quorum = Quorum::count(now.mono, view, &self.freshness, stale_after);
-        if !quorum.enough(self.config.coordinator.quorum_percent) {
-            return Err(Doubt::QuorumMissing { fresh: quorum.fresh, expected: quorum.expected });
-        }
+        self.quorum(now, view)?;
         let alike = self.claims.alike();
         let others = alike.get(&incident.spec.cause).map_or(0, |nodes| nodes.iter().filter(|n| *n != node).count());
         if others > 0 {

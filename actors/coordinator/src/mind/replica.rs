@@ -54,7 +54,7 @@ impl CoordinatorMind {
         }
         let uid = incident.spec.subject.uid.clone().ok_or(Doubt::PodNotListed)?;
         let own = self.own_node(view, &incident.spec.subject).ok_or(Doubt::PodNotListed)?;
-        let quorum = Quorum::count(now.mono, view, &self.freshness, self.config.coordinator.stale_after.0);
+        let quorum = self.quorum(now, view)?;
         witnessed(view, &uid, &own, &asking.nodes, heard, quorum.expected)?;
         if let Some(pod) = view.pods.iter().find(|p| p.terminating || p.node.is_none() || p.phase == "Pending") {
             return Err(Doubt::PodsMoving(pod.key.to_string()));

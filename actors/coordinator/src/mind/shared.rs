@@ -136,6 +136,9 @@ impl CoordinatorMind {
             let record = line(incident, RemedyKind::CallPerson, Mode::Observe, RemedyOutcome::Escalated, detail, now);
             incident.record(record.clone());
             out.push(Output::Record { incident: incident.name.clone(), record, reason: None });
+            let because = format!(
+                "{because}, and Nameward goes on trying unless nameward.dev/paused=true is set on the workload"
+            );
             out.push(notes::needs_a_person(incident, &because, &command));
         }
     }
@@ -197,11 +200,7 @@ impl CoordinatorMind {
         if let Some(moving) = view.pods.iter().find(|p| p.terminating) {
             return Err(Doubt::PodsMoving(moving.key.to_string()));
         }
-        let stale_after = self.config.coordinator.stale_after.0;
-        let quorum = Quorum::count(now.mono, view, &self.freshness, stale_after);
-        if !quorum.enough(self.config.coordinator.quorum_percent) {
-            return Err(Doubt::QuorumMissing { fresh: quorum.fresh, expected: quorum.expected });
-        }
+        let quorum = self.quorum(now, view)?;
         let word = self.claims.get(&incident.key()).and_then(|words| words.get(&own));
         if !word.is_some_and(|w| ripe(w, now.mono, self.config.remedy.wait.0)) {
             return Err(Doubt::OwnNodeSeesItGood(own));
@@ -218,6 +217,13 @@ impl CoordinatorMind {
             resource_version: pod.resource_version.clone(),
         };
         Ok((act, agreed.good_pods))
+    }
+
+    /// Enough of the nodes speak to act on what all share.
+    pub(super) fn quorum(&self, now: Now, view: &ClusterView) -> Result<Quorum, Doubt> {
+        let quorum = Quorum::count(now.mono, view, &self.freshness, self.config.coordinator.stale_after.0);
+        let enough = quorum.enough(self.config.coordinator.quorum_percent);
+        if enough { Ok(quorum) } else { Err(Doubt::QuorumMissing { fresh: quorum.fresh, expected: quorum.expected }) }
     }
 
     /// Cool-down and breaker.
@@ -334,15 +340,17 @@ impl CoordinatorMind {
         }
     }
 
-    /// CoreDNS pods that are ready and not known to be sick, before a raise of memory, about which nobody is asked. Only a pod's own
-    /// node is believed here: what was good and was taken for sick hides that an act made things worse.
+    /// CoreDNS pods that are ready and not known to be sick, before a raise of memory, about which nobody is asked. A pod's own
+    /// node is believed here if another one fails to reach the pod: what was good and was taken for sick hides that an act made things worse.
     fn passing_for_good(&self, kind: RemedyKind) -> u32 {
         let Some(view) = self.view.as_ref().filter(|_| kind == RemedyKind::RaiseMemory) else { return 0 };
         let sick = |pod: &DnsPodView| {
             let subject = Subject::pod(&pod.key, &pod.uid);
             let named = self.book.values().filter(|i| i.open() && i.spec.subject == subject);
             let mut words = named.filter_map(|incident| self.claims.get(&incident.key()));
-            words.any(|words| pod.node.as_ref().is_some_and(|own| words.contains_key(own)))
+            let by_own = words.any(|words| pod.node.as_ref().is_some_and(|own| words.contains_key(own)));
+            // Its own node may lie. Where there are others, one of them must fail to reach it as well.
+            by_own && (view.agents.len() < 2 || self.claims.deferred_by(&subject).is_some())
         };
         let good = view.pods.iter().filter(|p| p.ready && !p.terminating && !sick(p)).count();
         u32::try_from(good).unwrap_or(u32::MAX)

@@ -37,6 +37,11 @@ impl Turns {
         self.given.get(node).map(|(causes, _)| causes.iter().copied().take(CAUSES).collect()).unwrap_or_default()
     }
 
+    /// The node has its turn.
+    pub(super) fn has(&self, node: &NodeName) -> bool {
+        self.given.contains_key(node)
+    }
+
     /// Nobody waits for a turn.
     pub(super) fn idle(&self) -> bool {
         !self.waiting
@@ -51,7 +56,10 @@ impl Turns {
 impl CoordinatorMind {
     /// Gives the next turn, if it is time for one and `may` permits be granted at all.
     pub(super) fn give_turns(&mut self, now: Now, view: &ClusterView, may: bool) {
-        let wanted = self.repairable(now);
+        let mut wanted = self.repairable(now, self.config.remedy.wait.0 / 2);
+        // Whoever drains a node works on it.
+        let drained = view.nodes.iter().filter(|node| node.unschedulable == Some(true));
+        let drained = drained.filter(|node| wanted.remove(&node.name).is_some()).count();
         let stormy = self.stormy_nodes(view);
         let turns = &mut self.turns;
         turns.given.retain(|node, (_, at)| now.mono.since(*at) < LASTS && !stormy.has(node));
@@ -63,7 +71,7 @@ impl CoordinatorMind {
         // Whoever never had a turn is first, then whoever had it longest ago; among them whoever fell sick first.
         let next = waits.min_by_key(|(node, (_, since))| (turns.before.get(*node).copied(), *since));
         let next = next.map(|(node, (causes, _))| (node.clone(), causes.clone()));
-        turns.waiting = next.is_some();
+        turns.waiting = next.is_some() || drained > 0;
         let due = turns.last.is_none_or(|last| now.mono.since(last) >= NODES_EVERY);
         if let Some((node, causes)) = next.filter(|_| due && may) {
             turns.last = Some(now.mono);
@@ -72,14 +80,13 @@ impl CoordinatorMind {
         }
     }
 
-    /// The nodes that name causes which their agents could repair, certainly and for half of the time that a repair waits: by its end
-    /// the permit is there, and by then a fault of many nodes shows. With the causes, since when the first has stood.
-    fn repairable(&self, now: Now) -> BTreeMap<NodeName, (BTreeSet<Cause>, Mono)> {
+    /// The nodes that name causes which their agents could repair, certainly and for so long: half of the time that a repair waits, for by
+    /// its end the permit is there, and by then a fault of many nodes shows. With the causes, since when the first has stood.
+    pub(super) fn repairable(&self, now: Now, stood: Duration) -> BTreeMap<NodeName, (BTreeSet<Cause>, Mono)> {
         let settings = &self.config.remedy;
         let meant = |kind: &RemedyKind| {
             !kind.shared() && *kind != RemedyKind::CallPerson && settings.mode_of(*kind) != Mode::Off
         };
-        let stood = settings.wait.0 / 2;
         let mut nodes: BTreeMap<NodeName, (BTreeSet<Cause>, Mono)> = BTreeMap::new();
         for (key, words) in self.claims.all() {
             if !settings.ladder(key.cause).iter().any(meant) {

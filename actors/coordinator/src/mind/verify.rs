@@ -20,6 +20,8 @@ use crate::judge::claims::replaced;
 const ASK_EVERY: Duration = Duration::from_secs(5);
 /// An answer older than this says nothing of the end of a verification.
 const LATELY: Duration = Duration::from_secs(30);
+/// Within this time after an intent its act is taken over by another leader.
+const TAKEN_OVER: Duration = Duration::from_secs(120);
 /// After an act that made things worse, shared remedies rest.
 const BREAKER: Duration = nameward_config::ceilings::BREAKER;
 /// How the ladder says so: the breaker is found again by it.
@@ -128,9 +130,11 @@ impl CoordinatorMind {
     }
 
     /// CoreDNS pods that were known to be sick before the act: they are incidents of their own, and it was not to help them.
-    /// One that fell ill since may be what the act brought.
+    /// One that fell ill since may be what the act brought. An act that was taken over was recorded when it was found, and made before.
     fn sick_before(&self, incident: &Incident) -> BTreeSet<Subject> {
-        let Some(acted_at) = incident.last_act_at() else { return BTreeSet::new() };
+        let Some(recorded_at) = incident.last_act_at() else { return BTreeSet::new() };
+        let ours = self.active.as_ref().is_some_and(|active| active.good_before.is_some());
+        let acted_at = if ours { recorded_at } else { recorded_at - TAKEN_OVER };
         let other =
             |i: &&Incident| i.open() && replaced(i.spec.cause) && i.name != incident.name && i.opened_at < acted_at;
         self.book.values().filter(other).map(|i| i.spec.subject.clone()).collect()

@@ -2,11 +2,10 @@
 
 use nameward_messages::plan::IncidentPhase;
 use nameward_messages::status::{Incident, PacketWay, Passes, Status};
-use nameward_messages::verdict::{Confidence, Evidence, RuledOut};
+use nameward_messages::verdict::{Confidence, Evidence, RuledOut, Scope};
 
 use super::acts;
 use super::writer::Html;
-use crate::names::scope_label;
 
 pub(super) fn section(html: &mut Html, status: &Status) {
     html.with("section", &[("id", "incidents"), ("aria-labelledby", "incidents-title")], |html| {
@@ -111,7 +110,13 @@ fn nothing(incident: &Incident, role: &str) -> &'static str {
 fn facts(html: &mut Html, incident: &Incident) {
     html.el("dl.facts", |html| {
         fact(html, "subject", |html| html.text(&incident.subject.to_string()));
-        fact(html, "reaches", |html| html.text(scope_label(incident.scope)));
+        let concerned = match incident.scope {
+            Scope::Pod => "one pod",
+            Scope::CorednsPod => "one CoreDNS pod, whoever asks it",
+            Scope::Node => "one node, and every pod on it",
+            Scope::Cluster => "the whole cluster",
+        };
+        fact(html, "concerns", |html| html.text(concerned));
         if let Some(confidence) = incident.confidence {
             let text = match confidence {
                 Confidence::Certain => "certain: the deciding evidence was read, twice",

@@ -170,6 +170,8 @@ pub struct Read {
     pub lease: LeaseRead,
     /// The kill switch.
     pub switch: Switch,
+    /// Why it could not be read, if it could not.
+    pub switch_unread: Option<String>,
 }
 
 /// All in all.

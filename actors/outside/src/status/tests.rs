@@ -63,6 +63,7 @@ fn read(agents: Vec<AgentObject>, nodes: Option<&[&str]>) -> Read {
         nodes: nodes.map(|all| all.iter().map(|n| (*n).to_owned()).collect()),
         lease: LeaseRead::Record(record),
         switch: Switch::Off,
+        switch_unread: None,
     }
 }
 

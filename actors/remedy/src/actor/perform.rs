@@ -110,10 +110,12 @@ fn workload(found: &Workload) -> WorkloadRead {
         owners::reconciler(&meta.labels, &found.metadata.managed_fields, &owners::memory_limit(&container.name))
     });
     let limits = containers.iter().filter_map(|c| c.resources.limits.memory.map(|limit| (c.name.clone(), limit)));
+    let replicas = found.spec.replicas.unwrap_or(1).max(found.status.desired_number_scheduled);
     WorkloadRead {
         resource_version: meta.resource_version.clone(),
-        replicas: found.spec.replicas.unwrap_or(1).max(found.status.desired_number_scheduled),
+        replicas,
         ready: found.status.ready_replicas,
+        rolls_away: found.rolls_away(replicas),
         rollout: rollout(found),
         paused: meta.flagged(PAUSED),
         memory_limits: limits.collect(),

@@ -31,6 +31,7 @@ pub enum Refusal {
     TargetGone,
     TargetChanged(&'static str),
     Floor { ready_after: u32, floor: u32 },
+    Strategy { stay: u32, floor: u32 },
     BudgetsOverlap(usize),
     BudgetNotNow { name: String, healthy: i32, desired: i32 },
     BudgetNever { name: String, because: &'static str },
@@ -58,6 +59,7 @@ impl Refusal {
             }
             Self::Paused
             | Self::Floor { .. }
+            | Self::Strategy { .. }
             | Self::BudgetsOverlap(_)
             | Self::BudgetNotNow { .. }
             | Self::AlreadyAdded(_)
@@ -105,7 +107,7 @@ impl Refusal {
             Self::VerdictEnded => RefusalReason::VerdictEnded,
             Self::TargetGone => RefusalReason::TargetGone,
             Self::TargetChanged(_) => RefusalReason::TargetChanged,
-            Self::Floor { .. } => RefusalReason::Floor,
+            Self::Floor { .. } | Self::Strategy { .. } => RefusalReason::Floor,
             Self::BudgetsOverlap(_) => RefusalReason::TwoBudgets,
             Self::BudgetNotNow { .. } => RefusalReason::BudgetNotNow,
             Self::BudgetNever { .. } => RefusalReason::BudgetNever,
@@ -171,6 +173,11 @@ impl fmt::Display for Refusal {
             Self::Floor { ready_after, floor } => {
                 write!(f, "it would leave {ready_after} ready CoreDNS pods and at least {floor} must stay")
             }
+            Self::Strategy { stay, floor } => write!(
+                f,
+                "the workload's update strategy would leave {stay} of the ready CoreDNS pods while the change rolls out, and at least {floor} \
+                 must stay; lower its maxUnavailable, or raise the limit at a quiet moment"
+            ),
             Self::BudgetsOverlap(n) => {
                 write!(
                     f,

@@ -356,6 +356,7 @@ fn read_workload(replicas: u32, ready: u32) -> WorkloadRead {
         resource_version: "7".into(),
         replicas,
         ready,
+        rolls_away: 1,
         rollout: None,
         paused: false,
         memory_limits: [("coredns".to_owned(), 170 * MI)].into(),
@@ -415,6 +416,21 @@ fn the_memory_limit_read_again_must_be_ours_to_raise() {
     assert_eq!(judge(Some(owned)), Err(Refusal::OwnedBy("Argo CD".into())));
     let raised = WorkloadRead { memory_limits: [("coredns".to_owned(), 340 * MI)].into(), ..read_workload(2, 2) };
     assert!(matches!(judge(Some(raised)), Err(Refusal::TargetChanged(_))));
+    // Replicas, ready, taken away at a time, allowed: what is not ready cannot be lost.
+    for (replicas, ready, rolls_away, allowed) in [
+        (2, 2, 1, true),
+        (2, 2, 2, false),
+        (2, 0, 2, true),
+        (1, 1, 1, false),
+        (1, 0, 1, true),
+        (1, 1, 0, true),
+        (4, 4, 2, true),
+        (4, 3, 3, false),
+        (4, 1, 3, true),
+    ] {
+        let judged = judge(Some(WorkloadRead { rolls_away, ..read_workload(replicas, ready) }));
+        assert_eq!(judged.is_ok(), allowed, "{replicas} {ready} {rolls_away}: {judged:?}");
+    }
     let unlimited = WorkloadRead { memory_limits: [].into(), ..read_workload(2, 2) };
     assert_eq!(judge(Some(unlimited)), Err(Refusal::LimitUnknown));
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nameward_messages::NodeName;
+use nameward_messages::guarding::RefusalReason;
 use nameward_messages::remedy::{Mode, RemedyKind};
 use nameward_messages::targets::Targets;
 use nameward_messages::time::{Mono, Now};
@@ -24,7 +25,11 @@ const MOST: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Gone {
     node: Option<NodeName>,
+    /// Those that were there when any were.
+    living: BTreeSet<IpAddr>,
     since: BTreeMap<IpAddr, Mono>,
+    /// Why it is held back, as it was counted.
+    held: Option<RefusalReason>,
 }
 
 impl Gone {
@@ -33,20 +38,18 @@ impl Gone {
     }
 
     /// The targets changed. That there are none at all says nothing of any.
-    pub(super) fn learn(&mut self, now: Mono, before: &Targets, after: &Targets) {
-        let ips = |targets: &Targets| -> BTreeSet<IpAddr> {
-            targets.pods.iter().flat_map(|pod| pod.ips.iter().copied()).collect()
-        };
-        let living = ips(after);
+    pub(super) fn learn(&mut self, now: Mono, targets: &Targets) {
+        let living: BTreeSet<IpAddr> = targets.pods.iter().flat_map(|pod| pod.ips.iter().copied()).collect();
         self.since.retain(|ip, _| !living.contains(ip));
-        if living.is_empty() || self.node.is_none() {
+        if living.is_empty() {
             return;
         }
-        for ip in ips(before).difference(&living) {
+        for ip in self.living.difference(&living) {
             if self.since.len() < MOST {
                 self.since.insert(*ip, now);
             }
         }
+        self.living = living;
     }
 
     /// When the next address is due.
@@ -65,15 +68,20 @@ impl NodeMind {
         let Some(node) = self.gone.node.clone().filter(|_| !gone.is_empty() && self.work.is_none()) else { return };
         let mode = self.config.remedy.mode_of(KIND);
         let subject = Subject::node(&node);
-        let held_back = match mode {
-            Mode::Off => true,
-            Mode::Observe => self.forbidden(now.mono, KIND).is_some(),
-            Mode::Act => self.care_refused(now.mono, KIND).is_some(),
+        let held = match mode {
+            Mode::Off => return,
+            Mode::Observe => self.forbidden(now.mono, KIND),
+            Mode::Act => self.care_refused(now.mono, KIND),
         };
-        if held_back {
-            // Its time comes, or it does not: a stale entry that is felt is a verdict of its own.
+        if let Some(held) = held {
+            // Its time comes, or it does not: a stale entry that is felt is a verdict of its own. So it is counted once, and no Event is
+            // made of it: with the kill switch on, every node would make one whenever a CoreDNS pod goes.
+            if mode == Mode::Act && self.gone.held.replace(held.reason) != Some(held.reason) {
+                out.push(Output::Refused { kind: KIND, reason: held.reason });
+            }
             return;
         }
+        self.gone.held = None;
         self.gone.since.retain(|ip, _| !gone.contains(ip));
         self.begin_care(now, subject, gone, mode, out);
     }

@@ -148,6 +148,8 @@ pub struct WorkloadRead {
     pub replicas: u32,
     /// Ready replicas.
     pub ready: u32,
+    /// So many pods a change of the template may take away at a time.
+    pub rolls_away: u32,
     /// Why a rollout is thought to be under way; `None`: it is not.
     pub rollout: Option<String>,
     /// The annotation `nameward.dev/paused` is `true`.

@@ -115,6 +115,7 @@ fn rig() -> Rig {
             resource_version: "7".into(),
             replicas: 2,
             ready: 2,
+            rolls_away: 1,
             rollout: None,
             paused: false,
             memory_limits: [("coredns".to_owned(), 1 << 20)].into(),

@@ -85,6 +85,7 @@ impl World {
             ApiCall::ReadWorkload { .. } => Ok(Reply::Workload(Some(WorkloadRead {
                 resource_version: self.template.0.to_string(),
                 replicas: self.desired,
+                rolls_away: 1,
                 ready: self.ready(),
                 rollout: self.rollout(),
                 paused: self.paused,

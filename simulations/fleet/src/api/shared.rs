@@ -90,6 +90,8 @@ impl World {
             resource_version: workload.version.to_string(),
             replicas: workload.replicas,
             ready: self.api.ready(),
+            // One at a time, and of one none before the next is there.
+            rolls_away: u32::from(workload.replicas > 1),
             rollout: self.api.rollout(),
             paused: workload.paused,
             memory_limits: [("coredns".to_owned(), workload.limit)].into(),

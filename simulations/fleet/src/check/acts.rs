@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nameward_messages::plan::IncidentPhase;
-use nameward_messages::{Mono, PodUid};
+use nameward_messages::{Mono, ObjectKey, PodUid};
 use nameward_remedy::shared::call::{ApiCall, CallResult, Reply};
 
 use super::{Act, Done, Invariant, Kind};
@@ -40,7 +40,8 @@ impl World {
                 self.check_floor(p, uid);
                 self.check_slot(p, act, Kind::Evict);
             }
-            ApiCall::PatchMemory { to, resource_version, dry_run, .. } => {
+            ApiCall::PatchMemory { workload, to, resource_version, dry_run, .. } => {
+                self.check_workload(workload);
                 let (from, owned) = (self.api.workload.limit, self.api.workload.memory_owner.is_some());
                 self.check_memory(from, *to, owned);
                 if *dry_run {
@@ -53,9 +54,12 @@ impl World {
                 if resource_version.is_empty() {
                     self.violate(Invariant::I9, "a limit is written without a precondition".to_owned());
                 }
+                let expected = self.expected();
+                self.check_quorum(p, act, expected);
                 self.check_slot(p, act, Kind::Memory);
             }
-            ApiCall::Scale { to, resource_version, dry_run, .. } => {
+            ApiCall::Scale { workload, to, resource_version, dry_run, .. } => {
+                self.check_workload(workload);
                 if self.api.workload.replicas_owner.is_some() {
                     self.violate(Invariant::I17, format!("{to} replicas are written where another owns their number"));
                 }
@@ -72,7 +76,10 @@ impl World {
                     self.check_slot(p, act, Kind::Scale);
                 }
             }
-            ApiCall::ResizePod { uid, to, .. } => {
+            ApiCall::ResizePod { pod, uid, to, .. } => {
+                if self.api.strangers.iter().any(|stranger| stranger.key == *pod) {
+                    self.violate(Invariant::I18, format!("{pod} is no CoreDNS pod"));
+                }
                 let from = self.api.pod(uid).map_or(0, |pod| pod.limit);
                 let owned = self.api.workload.memory_owner.is_some();
                 self.check_memory(from, *to, owned);
@@ -81,6 +88,13 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// I18: of all workloads, CoreDNS alone is changed.
+    fn check_workload(&mut self, workload: &ObjectKey) {
+        if *workload != World::workload_key() {
+            self.violate(Invariant::I18, format!("{workload} is not the DNS workload"));
         }
     }
 

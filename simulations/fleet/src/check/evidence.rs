@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nameward_messages::namespaces::VantageKind;
 use nameward_messages::probe::QuestionKind;
-use nameward_messages::report::{NodeReport, RequestAnswer};
+use nameward_messages::report::{MatrixRow, NodeReport, RequestAnswer};
 use nameward_messages::targets::Transport;
 use nameward_messages::{Mono, PodUid};
 
@@ -34,6 +34,7 @@ impl World {
             let said = asked.answers.entry(n).or_insert_with(|| Said { vouches, words: Vec::new() });
             if said.words.last().is_none_or(|(_, word)| word != answer) {
                 said.words.push((now, answer.clone()));
+                self.trace.line(now, &self.nodes[n].name, || heard(answer));
                 let over = said.words.len().saturating_sub(WORDS);
                 said.words.drain(..over);
             }
@@ -114,7 +115,7 @@ impl World {
     }
 
     /// I5: fresh reports, generously counted: what was fresh a moment ago counts.
-    fn check_quorum(&mut self, p: usize, act: &Act, expected: usize) {
+    pub(super) fn check_quorum(&mut self, p: usize, act: &Act, expected: usize) {
         let coordinator = &self.spec.config.coordinator;
         let span = self.true_span(p, coordinator.stale_after.0) + Duration::from_secs(60);
         let fresh = self
@@ -131,12 +132,12 @@ impl World {
             fresh * 100 >= expected * coordinator.quorum_percent as usize && fresh * 100 >= self.nodes.len() * 60;
         if !enough {
             let invariant = Invariant::I5;
-            self.violate(invariant, format!("an eviction with {fresh} fresh reports of {expected} expected"));
+            self.violate(invariant, format!("an act with {fresh} fresh reports of {expected} expected"));
         }
     }
 
     /// Nodes whose agents are expected to speak, at least: what may be known of them allows no fewer.
-    fn expected(&self) -> usize {
+    pub(super) fn expected(&self) -> usize {
         let drained = |n: usize| {
             let node = &self.nodes[n];
             // No view shows at once that it takes pods again.
@@ -184,6 +185,15 @@ fn count(
     }
     let majority = good.values().filter(|nodes| **nodes * 2 > asked.nodes.len()).count();
     (fail, majority, by_own, namespaces)
+}
+
+/// An answer for people: what each pod's rows say.
+fn heard(answer: &RequestAnswer) -> String {
+    let row = |row: &MatrixRow| {
+        let pod = row.pod.as_ref().map_or("", PodUid::as_str);
+        format!(" {pod}/{}/{:?} {}:{}", row.transport, row.from, row.good, row.bad)
+    };
+    format!("answers {}:{}", answer.id, answer.rows.iter().map(row).collect::<String>())
 }
 
 fn seen(answer: &RequestAnswer, pod: &PodUid) -> (u32, u32, bool, u32, bool) {

@@ -82,6 +82,21 @@ fn agreement_needs_every_part_of_the_evidence() {
 }
 
 #[test]
+fn a_node_that_loses_what_the_others_reach_is_no_witness_against_one_pod() {
+    let (deaf, well, blind) = (Some((Deaf(2), Well)), Some((Well, Well)), Some((Deaf(2), Deaf(2))));
+    let agreed = Agreement { fail: 3, namespaces: 6, good_pods: 1 };
+    for (says, judged) in [
+        // Two nodes that reach nothing and one that lost its query do not outvote two that reach the pod.
+        (vec![deaf, blind, blind, well, well], Err(Doubt::MostSeeItGood { good: 2, fail: 1 })),
+        (vec![blind, deaf, deaf, deaf, deaf], Err(Doubt::OwnNodeReachesNone("node1".into()))),
+        (vec![deaf, deaf, blind, blind, well], Err(Doubt::TooFewNodes { fail: 2, need: 3 })),
+        (vec![deaf, deaf, deaf, blind, blind], Ok(agreed)),
+    ] {
+        assert_eq!(judge(&says, true), judged);
+    }
+}
+
+#[test]
 fn in_a_large_cluster_a_few_that_are_silent_or_lie_stop_no_eviction_and_more_do() {
     use super::super::quorum::ASKED;
     let (deaf, lies) = (Some((Deaf(2), Well)), Some((Well, Well)));

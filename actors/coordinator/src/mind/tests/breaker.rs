@@ -65,6 +65,18 @@ fn a_fault_of_many_nodes_is_one_incident_and_no_node_is_repaired() {
 }
 
 #[test]
+fn a_storm_that_stands_forbids_repairs_however_short_the_cool_down_is() {
+    let mut rig = acting(6, |config| config.remedy.cool_down.0 = Duration::ZERO);
+    (1..=3).for_each(|n| rig.claim(n, Cause::IpForwardOff, &node_subject(n)));
+    rig.pass(40);
+    assert!(permitted(&rig).is_empty());
+    assert_eq!(breakers(&rig).last(), Some(&(Breaker::Node, true)));
+    (1..=3).for_each(|n| rig.report(n, |r| r.verdicts.clear()));
+    rig.pass(20);
+    assert_eq!(breakers(&rig).last(), Some(&(Breaker::Node, false)));
+}
+
+#[test]
 fn a_storm_in_one_zone_leaves_the_others_their_permits() {
     let mut rig = acting(20, |_| {});
     for (n, node) in rig.view.nodes.iter_mut().enumerate() {

@@ -31,6 +31,7 @@ fn kills_since_the_last_raise_count_however_far_the_clocks_of_the_machines_are_a
     rig.mind = CoordinatorMind::new(Arc::clone(&rig.mind.config));
     rig.tell(Input::KillSwitch(KillSwitch::Off));
     rig.pass(30);
+    (1..=rig.view.agents.len()).for_each(|n| rig.report(n, |_| {}));
     // This one may be of the time before the raise.
     killed(&mut rig, 0, 340 * MI);
     rig.pass(100);

@@ -263,9 +263,12 @@ fn a_raise_lowers_no_pod_and_answers_the_kills_before_it() {
     rig.tell(Input::KillSwitch(KillSwitch::Off));
     rig.pass(500);
     assert_eq!(plans(&rig).len(), 1);
-    // A kill at the new limit is another matter.
+    // A kill at the new limit is another matter, once enough nodes are known to speak.
     rig.view.pods[1].containers[0].memory_limit = Some(340 * MI);
     rig.view.pods[1].containers[0].oom_killed_at = Some(rig.now.wall);
+    rig.pass(40);
+    assert_eq!(plans(&rig).len(), 1, "nobody could say whether it helped");
+    (1..=rig.view.agents.len()).for_each(|n| rig.report(n, |_| {}));
     rig.pass(40);
     assert_eq!(resized(plans(&rig)[1]).1, 680 * MI);
 }
@@ -364,7 +367,8 @@ fn a_raise_of_memory_that_made_things_worse_opens_the_breaker() {
     for (liar, bad, worse) in [(false, &["a", "b"][..], true), (true, &["a", "b"][..], true), (false, &[][..], false)] {
         let mut rig = acting();
         // What another node says of the pods does not make them sick before the act.
-        for (node, uid) in [(2, "a"), (1, "b")].into_iter().filter(|_| liar) {
+        // Nor does what its own node says, if the others reach it.
+        for (node, uid) in [(2, "a"), (1, "b"), (1, "a")].into_iter().filter(|_| liar) {
             rig.claim(node, Cause::CorednsUdpDead, &Subject::pod(&key(uid), &uid.into()));
         }
         rig.view.pods[0].containers[0].oom_killed_at = Some(rig.now.wall);

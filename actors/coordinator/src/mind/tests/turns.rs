@@ -60,6 +60,24 @@ fn nodes_are_repaired_one_after_the_other_however_many_are_sick() {
 }
 
 #[test]
+fn a_node_that_is_drained_has_no_turn_until_it_takes_pods_again() {
+    let mut rig = well(4);
+    sick(&mut rig, 2..=2);
+    rig.pass(1);
+    let read = |output: &Output| matches!(output, Output::ReadNode(node) if node.0 == "node2");
+    assert!(rig.out.iter().any(read), "whether it is cordoned is looked at before it has its turn");
+    let state = |unschedulable| Some(NodeState { ready: Some(true), unschedulable });
+    for _ in 0..10 {
+        rig.tell(Input::NodeRead { node: "node2".into(), state: state(true) });
+        rig.pass(10);
+        assert!(turns(&rig).is_empty());
+    }
+    rig.tell(Input::NodeRead { node: "node2".into(), state: state(false) });
+    rig.pass(15);
+    assert_eq!(turns(&rig), [2]);
+}
+
+#[test]
 fn what_befalls_many_nodes_at_once_is_permitted_to_none() {
     let mut rig = well(60);
     sick(&mut rig, 1..=60);
