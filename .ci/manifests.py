@@ -189,7 +189,7 @@ def main():
             elif kind == "DaemonSet":
                 agent_pod(where, name, one["spec"]["template"]["spec"], readme)
             elif kind == "Deployment":
-                restricted(where, one["spec"]["template"]["spec"], ranged=name == "openshift")
+                restricted(where, one["spec"]["template"]["spec"], ranged=name in ("openshift", "everything"))
     # What `nameward check --allow-pods` creates; a unit test keeps it as it is.
     with open("actors/outside/src/pods/job.json", encoding="utf-8") as file:
         probe = json.load(file)

@@ -43,12 +43,17 @@ impl Cluster {
 const CONFIG: &str = "[kubernetes]\nnode_name = \"node1\"\n[probe]\ninterval = \"2s\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n\
                       [log]\nlevel = \"info\"\n";
 
-fn start(home: &Home, cluster: &Cluster, more: &[&str]) -> (Running, SocketAddr) {
+fn begin(home: &Home, cluster: &Cluster, config: &str, more: &[&str]) -> (Running, String) {
     let kubeconfig = home.kubeconfig(cluster.address);
-    let config = home.write("nameward.toml", CONFIG);
+    let config = home.write("nameward.toml", config);
     let args = ["run", "--kubeconfig", text(&kubeconfig), "--config", text(&config)];
     let mut running = Running::start(home.nameward(&[&args, more].concat()));
     let line = running.says("nameward starts");
+    (running, line)
+}
+
+fn start(home: &Home, cluster: &Cluster, more: &[&str]) -> (Running, SocketAddr) {
+    let (running, line) = begin(home, cluster, CONFIG, more);
     let address = line.split("metrics=").nth(1).unwrap().trim().parse().unwrap();
     (running, address)
 }
@@ -135,4 +140,28 @@ fn a_panic_is_a_line_of_the_log_and_the_process_goes_on() {
     let (status, lines) = running.ends(PATIENCE);
     assert_eq!(status.code(), Some(0), "{lines:#?}");
     assert!(!lines.iter().any(|line| line.starts_with("thread '") || line.contains("RUST_BACKTRACE")), "{lines:#?}");
+}
+
+#[test]
+fn the_log_is_json_where_that_is_asked_for_and_no_line_comes_with_every_round() {
+    const ROUNDS: f64 = 12.0;
+    let (home, cluster) = (Home::new(), Cluster::start());
+    let config = format!(
+        "{}format = \"json\"\n",
+        CONFIG.replace("2s", "1s").replace("[metrics]", "timeout = \"100ms\"\n[metrics]")
+    );
+    let (running, line) = begin(&home, &cluster, &config, &[]);
+    let first: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let address = first["fields"]["metrics"].as_str().unwrap().parse().unwrap();
+    metric_is(address, "nameward_rounds_total", |rounds| rounds >= ROUNDS);
+    running.signal(Signal::SIGTERM);
+    let (status, lines) = running.ends(PATIENCE);
+    assert_eq!(status.code(), Some(0), "{lines:#?}");
+    let mut told: std::collections::BTreeMap<String, u32> = std::collections::BTreeMap::new();
+    for line in &lines {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(line["timestamp"].is_string() && line["level"].is_string() && line["target"].is_string(), "{line}");
+        *told.entry(line["fields"]["message"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    assert!(told.values().all(|times| f64::from(*times) < ROUNDS / 2.0), "{told:#?}");
 }
