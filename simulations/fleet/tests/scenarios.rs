@@ -90,11 +90,17 @@ fn liars_evict_nothing() {
 
 #[test]
 fn half_the_nodes_sick_get_no_permit_and_no_pod_is_evicted() {
-    let mut spec = Spec::quiet(7, 8, 3);
-    for n in 0..4 {
-        spec = spec.then(120, Fault::NodeSick(n, Cause::ForwardPolicyDrop));
+    // The first has no repair, the second has one.
+    for cause in [Cause::ForwardPolicyDrop, Cause::IpForwardOff] {
+        let mut spec = Spec::quiet(7, 8, 3);
+        for n in 0..4 {
+            spec = spec.then(120, Fault::NodeSick(n, cause));
+        }
+        let outcome = expect(spec, 0, 0, 0);
+        assert!(outcome.called && outcome.stats.repairs == 0, "{cause}: {:?}", outcome.stats);
+        let open: Vec<&String> = outcome.incidents.iter().filter(|incident| !incident.ends_with("Resolved")).collect();
+        assert!(matches!(open.as_slice(), [one] if one.starts_with(cause.id())), "{open:?}");
     }
-    assert!(expect(spec, 0, 0, 0).called);
 }
 
 /// A hundred nodes, of which so many forward no packets any more.
