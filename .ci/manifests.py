@@ -11,7 +11,7 @@ import yaml
 # The lowest version of Kubernetes that the chart takes, and the newest whose schemas are known.
 VERSIONS = ["1.30", "1.37"]
 # Kinds of others, for which Kubernetes has no schema.
-FOREIGN = {"SecurityContextConstraints", "ServiceMonitor", "PodMonitor"}
+FOREIGN = {"SecurityContextConstraints", "ServiceMonitor", "PodMonitor", "PrometheusRule"}
 # Never granted, to nobody: what turns a stolen token into more (resource, verb; None is any).
 FORBIDDEN = [
     ("secrets", None), ("nodes/proxy", None), ("pods/exec", None), ("pods/attach", None), ("pods/portforward", None),
@@ -186,6 +186,9 @@ def main():
                 valid(where, one)
             if kind in ("Role", "ClusterRole"):
                 rights(where, one)
+            elif kind == "PrometheusRule":
+                with open("deploy/prometheus/rules.yaml", encoding="utf-8") as file:
+                    check(one["spec"]["groups"] == yaml.safe_load(file)["groups"], f"{where} has other rules than deploy/prometheus")
             elif kind == "DaemonSet":
                 agent_pod(where, name, one["spec"]["template"]["spec"], readme)
             elif kind == "Deployment":
