@@ -344,6 +344,36 @@ fn an_act_of_another_leader_that_made_things_worse_opens_the_breaker() {
 }
 
 #[test]
+fn what_fell_ill_before_an_act_was_taken_over_may_be_what_it_brought() {
+    let mut rig = acting();
+    rig.view.pods[0].containers[0].oom_killed_at = Some(rig.now.wall);
+    rig.pass(40);
+    assert!(matches!(plans(&rig)[0].act, SharedAct::RaiseMemory { .. }));
+    rig.claim(2, Cause::CorednsUdpDead, &Subject::pod(&key("b"), &"b".into()));
+    rig.pass(20);
+    assert!(rig.phases().contains(&(Cause::CorednsUdpDead, IncidentPhase::Open)), "{:?}", rig.phases());
+    // Whoever takes it over writes down when it found the act.
+    let raise = rig.view.incidents.iter_mut().find(|i| i.spec.cause == Cause::CorednsOomKilled).unwrap();
+    raise.status.ladder.push(RemedyRecord {
+        kind: RemedyKind::RaiseMemory,
+        subject: raise.spec.subject.clone(),
+        mode: Mode::Act,
+        outcome: RemedyOutcome::Done,
+        detail: "raised".into(),
+        at: rig.now.wall,
+    });
+    raise.status.phase = IncidentPhase::Verifying;
+    rig.view.workload = Some(workload(340 * MI));
+    rig.mind = CoordinatorMind::new(Arc::clone(&rig.mind.config));
+    rig.tell(Input::KillSwitch(KillSwitch::Off));
+    for _ in 0..70 {
+        answer(&mut rig, &["b"]);
+        rig.pass(1);
+    }
+    assert!(rig.mind.breaker_until.is_some(), "{:#?}", rig.view.incidents);
+}
+
+#[test]
 fn the_breaker_of_another_leader_holds_whatever_the_clocks_say() {
     for minutes in [-10, 0, 10] {
         let before = led_by_another(&["b", "c"]);
