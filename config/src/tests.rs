@@ -77,6 +77,18 @@ fn settings_are_checked_against_each_other() {
             "f.toml:2:18: coordinator.quorum_percent: must be from 60 to 100: a ceiling that no configuration can lift",
         ),
         (
+            "[remedy]\ncool_down = \"0s\"",
+            "f.toml:2:13: remedy.cool_down: must be at least twice probe.interval (10s): what is new must have been seen twice",
+        ),
+        (
+            "[remedy]\nwait = \"0s\"",
+            "f.toml:2:8: remedy.wait: must be at least probe.interval (10s): what is gone by the next round needs no remedy",
+        ),
+        (
+            "[coordinator]\nstale_after = \"24h\"",
+            "f.toml:2:15: coordinator.stale_after: must be at most 15m: a ceiling that no configuration can lift",
+        ),
+        (
             "[remedy]\nshared_every = \"1m\"",
             "f.toml:2:16: remedy.shared_every: must be at least 5m: a ceiling that no configuration can lift",
         ),

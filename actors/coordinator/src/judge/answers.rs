@@ -100,7 +100,7 @@ pub enum Doubt {
     NoAnswers,
     OwnNodeSilent(NodeName),
     OwnNodeSeesItGood(NodeName),
-    OwnNodeReachesNone(NodeName),
+    OwnNodeLosesMost(NodeName),
     TooFewNodes { fail: u32, need: u32 },
     MostSeeItGood { good: u32, fail: u32 },
     TooFewNamespaces { fail: u32 },
@@ -158,7 +158,7 @@ impl Doubt {
         match self {
             Self::NoAnswers
             | Self::OwnNodeSilent(_)
-            | Self::OwnNodeReachesNone(_)
+            | Self::OwnNodeLosesMost(_)
             | Self::TooFewNodes { .. }
             | Self::MostSeeItGood { .. }
             | Self::TooFewNamespaces { .. }
@@ -187,7 +187,7 @@ impl fmt::Display for Doubt {
             Self::NoAnswers => f.write_str("no asked node answered in time"),
             Self::OwnNodeSilent(node) => write!(f, "the pod's own node {node} did not answer"),
             Self::OwnNodeSeesItGood(node) => write!(f, "the pod answers its own node {node}"),
-            Self::OwnNodeReachesNone(node) => write!(
+            Self::OwnNodeLosesMost(node) => write!(
                 f,
                 "the pod's own node {node} fails to reach most of the CoreDNS pods that other nodes reach: that says something of the node"
             ),
@@ -315,7 +315,7 @@ fn agree(
         return Err(if all_bad { Doubt::AllBad } else { Doubt::NoGoodPod { asked: count(asked.iter()) } });
     }
     if answers.get(own).is_some_and(|answer| !sighted(answer)) {
-        return Err(Doubt::OwnNodeReachesNone(own.clone()));
+        return Err(Doubt::OwnNodeLosesMost(own.clone()));
     }
     if fail <= good {
         return Err(Doubt::MostSeeItGood { good, fail });

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use nameward_config::ceilings::STALE_AFTER;
 use nameward_messages::cluster_view::{ClusterView, NodeAgentView};
 use nameward_messages::{Mono, NodeName};
 
@@ -38,6 +39,7 @@ impl Freshness {
     /// When the next report that is fresh by its age is not any more.
     #[must_use]
     pub fn next_stale(&self, now: Mono, stale_after: Duration) -> Option<Mono> {
+        let stale_after = stale_after.min(STALE_AFTER);
         let ends = self.seen.values().filter_map(|(_, changed)| *changed).map(|at| at + stale_after);
         ends.filter(|end| *end >= now).min()
     }
@@ -46,7 +48,7 @@ impl Freshness {
     #[must_use]
     pub fn fresh(&self, now: Mono, agent: &NodeAgentView, stale_after: Duration) -> bool {
         let changed = self.seen.get(&agent.name).and_then(|(_, changed)| *changed);
-        vouched(agent) && changed.is_some_and(|at| now.since(at) <= stale_after)
+        vouched(agent) && changed.is_some_and(|at| now.since(at) <= stale_after.min(STALE_AFTER))
     }
 }
 

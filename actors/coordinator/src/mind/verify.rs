@@ -134,7 +134,8 @@ impl CoordinatorMind {
     fn sick_before(&self, incident: &Incident) -> BTreeSet<Subject> {
         let Some(recorded_at) = incident.last_act_at() else { return BTreeSet::new() };
         let ours = self.active.as_ref().is_some_and(|active| active.good_before.is_some());
-        let acted_at = if ours { recorded_at } else { recorded_at - TAKEN_OVER };
+        let acted_at = if ours { Some(recorded_at) } else { recorded_at.checked_sub(TAKEN_OVER).ok() };
+        let Some(acted_at) = acted_at else { return BTreeSet::new() };
         let other =
             |i: &&Incident| i.open() && replaced(i.spec.cause) && i.name != incident.name && i.opened_at < acted_at;
         self.book.values().filter(other).map(|i| i.spec.subject.clone()).collect()

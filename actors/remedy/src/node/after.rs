@@ -63,6 +63,9 @@ impl NodeMind {
     pub(super) fn after_care(&mut self, now: Now, out: &mut Vec<Output>) {
         const KIND: RemedyKind = RemedyKind::DropConntrack;
         self.gone.since.retain(|_, since| now.mono.since(*since) < FORGET);
+        if self.gone.since.is_empty() {
+            self.gone.held = None;
+        }
         let due = |(ip, since): (&IpAddr, &Mono)| (now.mono.since(*since) >= SYNCED).then_some(*ip);
         let gone: BTreeSet<IpAddr> = self.gone.since.iter().filter_map(due).collect();
         let Some(node) = self.gone.node.clone().filter(|_| !gone.is_empty() && self.work.is_none()) else { return };

@@ -37,7 +37,7 @@ fn told(mode: Mode, inputs: Vec<(u64, Input)>) -> Vec<RemedyRecord> {
 fn told_with_reasons(mode: Mode, inputs: Vec<(u64, Input)>) -> (Vec<RemedyRecord>, Vec<RefusalReason>) {
     let mut config = Config::default();
     config.remedy.mode = mode;
-    let mut mind = NodeMind::new(Arc::new(config));
+    let mut mind = NodeMind::new(Arc::new(config)).on(&"n1".into());
     let mut out = vec![];
     if let Some((s, _)) = inputs.first() {
         mind.step(at(*s), Input::Orders(NodeOrders::default()), &mut out);
@@ -371,4 +371,34 @@ fn after_a_coredns_pod_is_gone_its_entries_go() {
         assert_eq!(rig.repaired(), mode == Mode::Act);
         assert!(rig.journalled().iter().all(|e| e.state == State::Confirmed));
     }
+}
+
+/// Nothing is told to people: what is felt of a stale entry is a verdict of its own.
+#[test]
+fn after_care_that_is_held_back_is_counted_once_for_each_reason_and_each_pod() {
+    let targets = |ips: &[u8]| {
+        let pod = |n: &u8| nameward_messages::targets::DnsPod {
+            uid: format!("dns-{n}").as_str().into(),
+            ips: vec![[10, 244, 1, *n].into()],
+            ..facts::targets().pods[0].clone()
+        };
+        let pods = ips.iter().map(pod).collect();
+        Input::Targets(Arc::new(nameward_messages::targets::Targets { pods, ..facts::targets() }))
+    };
+    let inputs = vec![
+        (1, Input::KillSwitch(KillSwitch::Off)),
+        (2, Input::Journal { boot: "b".into(), found: Ok(Found::default()) }),
+        (4, targets(&[2, 3])),
+        (5, targets(&[3])),
+        (40, Input::Tick),
+        (50, Input::Tick),
+        (60, Input::PausedHere(true)),
+        (70, Input::Tick),
+        (1000, Input::Tick),
+        (1001, targets(&[4])),
+        (1040, Input::Tick),
+    ];
+    let (records, reasons) = told_with_reasons(Mode::Act, inputs);
+    assert!(records.is_empty(), "{records:?}");
+    assert_eq!(reasons, [RefusalReason::NoPermit, RefusalReason::KillSwitch, RefusalReason::KillSwitch]);
 }

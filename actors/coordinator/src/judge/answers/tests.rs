@@ -88,7 +88,7 @@ fn a_node_that_loses_what_the_others_reach_is_no_witness_against_one_pod() {
     for (says, judged) in [
         // Two nodes that reach nothing and one that lost its query do not outvote two that reach the pod.
         (vec![deaf, blind, blind, well, well], Err(Doubt::MostSeeItGood { good: 2, fail: 1 })),
-        (vec![blind, deaf, deaf, deaf, deaf], Err(Doubt::OwnNodeReachesNone("node1".into()))),
+        (vec![blind, deaf, deaf, deaf, deaf], Err(Doubt::OwnNodeLosesMost("node1".into()))),
         (vec![deaf, deaf, blind, blind, well], Err(Doubt::TooFewNodes { fail: 2, need: 3 })),
         (vec![deaf, deaf, deaf, blind, blind], Ok(agreed)),
     ] {

@@ -63,7 +63,7 @@ fn doubts() -> Vec<Doubt> {
         Doubt::NoAnswers,
         Doubt::OwnNodeSilent(node()),
         Doubt::OwnNodeSeesItGood(node()),
-        Doubt::OwnNodeReachesNone(node()),
+        Doubt::OwnNodeLosesMost(node()),
         Doubt::TooFewNodes { fail: 1, need: 3 },
         Doubt::MostSeeItGood { good: 2, fail: 1 },
         Doubt::TooFewNamespaces { fail: 1 },
