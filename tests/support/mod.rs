@@ -7,12 +7,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Once;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use nameward_supervision::clock;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Longest time for anything that is not itself about time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -111,6 +113,7 @@ impl Home {
     }
 
     fn dress(&self, command: &mut Command) {
+        heed_interrupts();
         let path = std::env::var_os("PATH").unwrap_or_default();
         command.env_clear().env("PATH", path).env("HOME", self.folder.path()).current_dir(self.folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -139,6 +142,22 @@ impl Home {
         command.args(&program[1..]).arg(self.binary()).args(args);
         command
     }
+}
+
+/// Lets what is started from here be interrupted even where the tests run behind a shell's `&`, which has SIGINT ignored: an
+/// ignored signal stays ignored in a new program, one with a handler does not.
+fn heed_interrupts() {
+    static HEEDED: Once = Once::new();
+    HEEDED.call_once(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+        let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
+        if ignored & (1 << (Signal::SIGINT as u64 - 1)) != 0 {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+            let _context = runtime.enter();
+            let _heard = signal(SignalKind::interrupt()).unwrap();
+        }
+    });
 }
 
 /// By path, so that the command's own PATH may be anything.
